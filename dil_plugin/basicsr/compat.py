@@ -1,0 +1,145 @@
+"""The one place that adapts BasicSR 1.4.2 and torchvision to today's torch, to CPU and to gloo.
+
+``adapt_imports`` makes ``import basicsr`` work; ``adapt_basicsr`` replaces the few functions that need a GPU or that
+would leave our options unchecked. Both may be called any number of times. Everything else that BasicSR gets wrong is
+gone around by our own subclasses.
+"""
+
+import functools
+import importlib
+import os
+import sys
+import types
+from typing import Any
+
+import torch
+
+_torchvision_operators: torch.library.Library | None = None
+
+
+def adapt_imports() -> None:
+    """Makes torchvision load beside a CPU build of torch, and restores the module that BasicSR imports from it."""
+    _import_torchvision()
+    name = 'torchvision.transforms.functional_tensor'
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:  # removed in torchvision 0.17
+        from torchvision.transforms.functional import rgb_to_grayscale
+        module = types.ModuleType(name)
+        module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
+        sys.modules[name] = module
+
+
+def _import_torchvision() -> None:
+    """torchvision's wheels hold CUDA operators; beside CPU torch these cannot load, and their fake kernels then lack schemas."""
+    global _torchvision_operators
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if 'operator torchvision::nms does not exist' not in str(error):
+            raise
+        library = torch.library.Library('torchvision', 'FRAGMENT')
+        library.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+        library.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+        _torchvision_operators = library  # the definitions live as long as the object
+        import torchvision  # noqa: F401
+
+
+def adapt_basicsr() -> None:
+    """Replaces what fails without a GPU, and has every parsed YAML checked before training starts."""
+    import basicsr.models.base_model
+    import basicsr.test
+    import basicsr.train
+    import basicsr.utils.dist_util
+    import basicsr.utils.options
+
+    from dil_plugin.basicsr.data.draw_sampler import DrawSampler
+    train, test, options = (importlib.import_module(f'basicsr.{name}') for name in ('train', 'test', 'utils.options'))
+    parse = _checked(options.parse_options)
+    for module in (options, train, test):
+        module.parse_options = parse
+    train.load_resume_state = load_resume_state
+    train.EnlargedSampler = DrawSampler
+    options.init_dist = basicsr.utils.dist_util.init_dist = _with_gloo(basicsr.utils.dist_util.init_dist)
+    base_model = basicsr.models.base_model.BaseModel
+    base_model.model_to_device = _on_cpu_too(base_model.model_to_device)
+
+
+def _checked(parse_options: Any) -> Any:
+    """BasicSR's ``parse_options``, after which the options are checked and completed."""
+    if getattr(parse_options, 'checked_by_dil', False):
+        return parse_options
+
+    @functools.wraps(parse_options)
+    def parse(root_path: str, is_train: bool = True) -> Any:
+        from dil_plugin.basicsr.options import complete_options, reading_options
+        with reading_options():
+            opt, args = parse_options(root_path, is_train)
+        opt['root_path'] = root_path
+        complete_options(opt)
+        return opt, args
+
+    parse.checked_by_dil = True  # type: ignore[attr-defined]
+    return parse
+
+
+def _with_gloo(init_dist: Any) -> Any:
+    """BasicSR's ``init_dist``; where there is no GPU the process group is gloo and no CUDA device is chosen."""
+    if getattr(init_dist, 'takes_gloo', False):
+        return init_dist
+
+    @functools.wraps(init_dist)
+    def init(launcher: str, backend: str | None = None, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            return init_dist(launcher, backend or 'nccl', **kwargs)
+        if launcher == 'slurm':
+            os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+            os.environ.setdefault('MASTER_PORT', str(kwargs.pop('port', None) or 29500))
+            os.environ['RANK'] = os.environ['SLURM_PROCID']
+            os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
+        kwargs.pop('port', None)
+        torch.distributed.init_process_group(backend='gloo', **kwargs)
+
+    init.takes_gloo = True  # type: ignore[attr-defined]
+    return init
+
+
+def _on_cpu_too(model_to_device: Any) -> Any:
+    """``BaseModel.model_to_device``; on a CPU DistributedDataParallel is built without device ids."""
+    if getattr(model_to_device, 'takes_cpu', False):
+        return model_to_device
+
+    @functools.wraps(model_to_device)
+    def to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
+        if self.opt['dist'] and self.device.type == 'cpu':
+            unused = self.opt.get('find_unused_parameters', False)
+            return torch.nn.parallel.DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
+        return model_to_device(self, net)
+
+    to_device.takes_cpu = True  # type: ignore[attr-defined]
+    return to_device
+
+
+def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+    """The training state to resume from, or None; as BasicSR's, for any device and from any working directory.
+
+    With ``--auto_resume`` it is the newest state of this experiment, otherwise ``path.resume_state``.
+    """
+    from basicsr.utils import check_resume
+
+    from dil_plugin.errors import DataError
+    path = opt['path'].get('resume_state')
+    if opt['auto_resume']:
+        folder = os.path.join(opt['root_path'], 'experiments', opt['name'], 'training_states')
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        iterations = [int(name[:-6]) for name in names if name.endswith('.state') and name[:-6].isdigit()]
+        if iterations:
+            path = opt['path']['resume_state'] = os.path.join(folder, f'{max(iterations)}.state')
+    if not path:
+        return None
+    if not os.path.isfile(path):
+        raise DataError(f'path.resume_state: there is no file {path}')
+    state = torch.load(path, map_location='cpu' if opt['num_gpu'] == 0 else 'cuda', weights_only=True)
+    opt['path'].setdefault('resume_state', path)
+    check_resume(opt, state['iter'])
+    return state

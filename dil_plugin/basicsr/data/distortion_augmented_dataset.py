@@ -1,0 +1,142 @@
+"""Clean images in, distorted and clean patches out."""
+
+import contextlib
+import hashlib
+import os
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.data.transforms import augment, mod_crop, paired_random_crop
+from basicsr.utils import FileClient, imfrombytes, img2tensor
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch import Tensor
+from torch.utils import data
+
+from dil_plugin.basicsr.data.draw_sampler import Draw
+from dil_plugin.basicsr.data.image_list import clean_images
+from dil_plugin.basicsr.data.options import parse_dataset_options
+from dil_plugin.data_preparation import incomplete_reason
+from dil_plugin.distortions import DistortionSet, parse_distortions
+from dil_plugin.errors import DataError, OptionError
+
+
+@DATASET_REGISTRY.register()
+class DistortionAugmentedDataset(data.Dataset):
+    """Clean images, distorted by the confounders of the ``distortions`` block (counterfactual augmentation).
+
+    In training it gives random patches, flipped and rotated as BasicSR does. With ``distort_on: worker`` a sample holds
+
+    * ``gt``: the clean patch, ``(3, gt_size, gt_size)``, RGB in [0, 1], float32;
+    * ``lq``: the patch under one confounder, drawn anew for every sample (all that ``SRModel`` needs);
+    * ``counterfactuals``: ``(n, 3, h, w)``, the patch under every confounder (for ``DILModel``);
+
+    with ``distort_on: device`` it holds ``gt`` alone and ``DILModel`` distorts whole batches on the GPU. A sample depends on
+    the seed and on the number of its draw, not on the number of workers.
+
+    In validation and testing it gives whole images, cropped to a multiple of ``scale``, with one fixed distortion whose
+    randomness depends on ``seed``, the image's name and the distortion alone: all methods see the same noise.
+
+    Args:
+        opt: The data set's block of a BasicSR YAML; see ``DatasetOptions``.
+
+    Raises:
+        OptionError: An option is unknown or wrong.
+        DataError: The data are missing, incomplete or too small.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        super().__init__()
+        self.opt = opt
+        self.key = f'datasets.{opt.get("phase", "train")}'
+        self.options = parse_dataset_options(opt, self.key)
+        self.distortions: DistortionSet = parse_distortions(opt.get('distortions'), f'{self.key}.distortions')
+        self.train = self.options.phase == 'train'
+        if not self.train and len(self.distortions) != 1:
+            raise OptionError(f'{self.key}.distortions: a validation or test set takes one distortion, got '
+                              f'{", ".join(self.distortions.labels)}; give one data set per degree')
+        self.paths = clean_images(self.options, self.key)
+        self._file_client: FileClient | None = None  # opened in the process that reads
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path = self.paths[index]
+        image = self._read(path)
+        if not self.train:
+            return self._whole_image(path, image)
+        seeds = self._seeds(index)
+        with python_random_seeded(seeds[0]):
+            patch = self._patch(image, path)
+        gt = to_tensor(patch)
+        sample: dict[str, Any] = {'gt': gt, 'gt_path': path}
+        if self.options.distort_on == 'worker':
+            generator = torch.Generator().manual_seed(seeds[1])
+            drawn = self.distortions[int(self.distortions.draw(1, generator))]
+            sample['lq'] = drawn(gt[None], generator)[0]
+            sample['lq_path'] = path
+            if self.options.counterfactuals:
+                versions = self.distortions.counterfactuals(gt[None], generator)
+                sample['counterfactuals'] = torch.cat(versions)
+        return sample
+
+    def _whole_image(self, path: str, image: np.ndarray) -> dict[str, Any]:
+        gt = to_tensor(mod_crop(image, self.options.scale))
+        distortion = self.distortions[0]
+        name = os.path.splitext(os.path.basename(path))[0]
+        digest = hashlib.sha256(f'{self.options.seed}/{name}/{distortion.label}'.encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], 'big'))
+        return {'gt': gt, 'lq': distortion(gt[None], generator)[0], 'gt_path': path, 'lq_path': path}
+
+    def _read(self, path: str) -> np.ndarray:
+        """The image, ``(H, W, 3)``, BGR, uint8."""
+        if self._file_client is None:
+            backend = dict(self.options.io_backend)
+            if backend['type'] == 'lmdb':
+                backend.update(db_paths=[self.options.dataroot_gt], client_keys=['gt'])
+            self._file_client = FileClient(backend.pop('type'), **backend)
+        content = self._file_client.get(path, 'gt')
+        where = f"image '{path}' of {self.key}.dataroot_gt {self.options.dataroot_gt}"
+        if content is None:
+            raise DataError(f'{where}: listed in meta_info.txt, but not in the LMDB')
+        reason = incomplete_reason(bytes(content))
+        image = None if reason else imfrombytes(content)
+        if image is None:
+            raise DataError(f'{where}: cannot be decoded ({reason or "not an image"})')
+        return image
+
+    def _patch(self, image: np.ndarray, path: str) -> np.ndarray:
+        size = self.options.gt_size
+        height, width = image.shape[:2]
+        if min(height, width) < size:
+            raise DataError(f"image '{path}' of {self.key}.dataroot_gt {self.options.dataroot_gt}: {height}x{width} pixels "
+                            f'are less than {self.key}.gt_size {size}')
+        patch, _ = paired_random_crop(image, image, size, 1, path)
+        return augment(patch, self.options.use_hflip, self.options.use_rot)
+
+    def _seeds(self, index: int) -> list[int]:
+        """Seeds for the patch and for the distortions of one draw."""
+        if isinstance(index, Draw):
+            entropy = [self.options.seed, index.draw]
+        else:  # someone else's sampler: the worker's own random stream
+            entropy = torch.randint(2**31, (2, )).tolist()
+        return [int(s) for s in np.random.SeedSequence(entropy).generate_state(2)]
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """``(H, W, 3)`` BGR uint8 to ``(3, H, W)`` RGB float32 in [0, 1]."""
+    return img2tensor(np.ascontiguousarray(image), bgr2rgb=True, float32=True) / 255
+
+
+@contextlib.contextmanager
+def python_random_seeded(seed: int) -> Iterator[None]:
+    """Seeds Python's global generator, which BasicSR's transforms draw from, and puts its state back afterwards."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

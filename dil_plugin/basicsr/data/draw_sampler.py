@@ -1,0 +1,37 @@
+"""Gives every draw of a training sample a number, so that its randomness depends on nothing else."""
+
+from collections.abc import Iterator
+
+from basicsr.data.data_sampler import EnlargedSampler
+
+
+class Draw(int):
+    """An index into a data set that also carries the number of the draw since the start of training.
+
+    To a data set that knows nothing of it, it is the index.
+    """
+
+    draw: int
+
+    def __new__(cls, index: int, draw: int) -> 'Draw':
+        """``index`` into the data set, drawn as number ``draw``."""
+        self = super().__new__(cls, index)
+        self.draw = draw
+        return self
+
+    def __getnewargs__(self) -> tuple[int, int]:  # how it reaches the data workers
+        """For pickle."""
+        return int(self), self.draw
+
+
+class DrawSampler(EnlargedSampler):
+    """BasicSR's EnlargedSampler, the same order, with numbered draws.
+
+    No two draws of a run, of any epoch and rank, have the same number, and which worker loads a draw does not matter.
+    """
+
+    def __iter__(self) -> Iterator[Draw]:
+        """The draws of this rank in the current epoch."""
+        first = self.epoch * self.num_samples
+        for position, index in enumerate(super().__iter__()):
+            yield Draw(index, (first + position) * self.num_replicas + self.rank)

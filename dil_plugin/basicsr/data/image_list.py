@@ -1,0 +1,89 @@
+"""Lists the clean images of a data set, and finds out before training starts what is wrong with them."""
+
+import os
+import re
+
+import lmdb
+from basicsr.utils import scandir
+
+from dil_plugin.basicsr.data.options import DatasetOptions
+from dil_plugin.errors import DataError, OptionError
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
+_META_LINE = re.compile(r'(?P<name>.+\.\w+) \((?P<height>\d+),(?P<width>\d+),\d+\) \d+')
+
+
+def clean_images(options: DatasetOptions, key: str) -> list[str]:
+    """LMDB keys or file paths of the clean images, sorted as BasicSR sorts them.
+
+    Args:
+        options: The data set's options.
+        key: Where they stand in the YAML, for messages.
+
+    Raises:
+        DataError: The data are missing, incomplete, empty or smaller than ``gt_size``.
+    """
+    root = options.dataroot_gt
+    if not os.path.isdir(root):
+        raise DataError(f'{key}.dataroot_gt: there is no folder {root}')
+    if options.io_backend['type'] == 'lmdb':
+        if options.meta_info_file:
+            raise OptionError(f'{key}.meta_info_file: only for io_backend type disk; an LMDB has its own meta_info.txt')
+        paths = _lmdb_keys(options, key)
+    else:
+        paths = _files(options, key)
+    if not paths:
+        raise DataError(f'{key}.dataroot_gt: {root} holds no images ({", ".join(IMAGE_SUFFIXES)})')
+    return paths
+
+
+def _files(options: DatasetOptions, key: str) -> list[str]:
+    root = options.dataroot_gt
+    if not options.meta_info_file:
+        names = scandir(root, recursive=False, full_path=True)
+        return sorted(name for name in names if name.lower().endswith(IMAGE_SUFFIXES))
+    if not os.path.isfile(options.meta_info_file):
+        raise DataError(f'{key}.meta_info_file: there is no file {options.meta_info_file}')
+    with open(options.meta_info_file) as file:
+        paths = [os.path.join(root, line.split(' (')[0].strip()) for line in file if line.strip()]
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise DataError(f'{key}.meta_info_file: {options.meta_info_file} lists {len(missing)} files that are not in {root}, '
+                        f'the first is {missing[0]}')
+    return paths
+
+
+def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
+    root = options.dataroot_gt
+    prepare = 'tools/prepare_data.py writes it'
+    if not root.rstrip('/').endswith('.lmdb'):
+        raise DataError(f'{key}.dataroot_gt: {root} is not an LMDB, whose folder must end with .lmdb (io_backend type lmdb)')
+    for name in ('data.mdb', 'meta_info.txt'):
+        if not os.path.isfile(os.path.join(root, name)):
+            raise DataError(f'{key}.dataroot_gt: {root} has no {name}; {prepare}')
+    with open(os.path.join(root, 'meta_info.txt')) as file:
+        lines = [line.strip() for line in file if line.strip()]
+    matches = []
+    for number, line in enumerate(lines, 1):
+        match = _META_LINE.fullmatch(line)
+        if match is None:
+            raise DataError(f'{root}/meta_info.txt, line {number}: expected NAME.png (height,width,channels) LEVEL, '
+                            f'got {line!r}')
+        matches.append(match)
+    _check_records(root, key, len(lines))
+    if options.phase == 'train':
+        small = [m for m in matches if min(int(m['height']), int(m['width'])) < options.gt_size]
+        if small:
+            raise DataError(f'{key}.gt_size: {options.gt_size} is more than the size of {len(small)} images in {root}, the '
+                            f'first is {small[0]["name"]} with {small[0]["height"]}x{small[0]["width"]} pixels')
+    return [m['name'].split('.')[0] for m in matches]
+
+
+def _check_records(root: str, key: str, expected: int) -> None:
+    try:
+        with lmdb.open(root, readonly=True, lock=False, readahead=False) as env:
+            entries = env.stat()['entries']
+    except lmdb.Error as error:
+        raise DataError(f'{key}.dataroot_gt: {root} cannot be opened as an LMDB ({error})') from None
+    if entries < expected:
+        raise DataError(f'{key}.dataroot_gt: {root} holds {entries} records, but its meta_info.txt lists {expected}')

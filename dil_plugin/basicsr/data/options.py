@@ -1,0 +1,61 @@
+"""The options of a DistortionAugmentedDataset block."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from dil_plugin.errors import OptionError
+from dil_plugin.options import convert
+
+Count = Annotated[int, Meta(ge=0)]
+Size = Annotated[int, Meta(ge=1)]
+
+
+class DatasetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The block of one data set under ``datasets``; the names are those of BasicSR's own data sets."""
+
+    name: Annotated[str, Meta(description='Names the data set in logs and result folders.')]
+    type: Annotated[str, Meta(description='DistortionAugmentedDataset.')]
+    dataroot_gt: Annotated[str, Meta(description='LMDB or folder of clean images.')]
+    io_backend: Annotated[dict[str, Any], Meta(description='{type: lmdb} or {type: disk}.')]
+    phase: Annotated[Literal['train', 'val', 'test'], Meta(description='Set by BasicSR.')] = 'train'
+    scale: Annotated[Size, Meta(description="Set by BasicSR from the top level's scale.")] = 1
+    meta_info_file: Annotated[str | None,
+                              Meta(description='A text file of image names, one a line, to take of a folder.')] = None
+    gt_size: Annotated[Size, Meta(description='Side of the clean training patch, in pixels.')] = 64
+    use_hflip: Annotated[bool, Meta(description='Random horizontal flips.')] = True
+    use_rot: Annotated[bool, Meta(description='Random rotations by multiples of 90 degrees.')] = True
+    distort_on: Annotated[Literal['worker', 'device'],
+                          Meta(description='Where training patches are distorted: in the data workers, or on the '
+                               "network's device. Default: device for DILModel, worker for other models.")] = 'worker'
+    counterfactuals: Annotated[bool,
+                               Meta(description='distort_on worker: also give each patch under every confounder. '
+                                    'Default: true for DILModel, false for other models.')] = True
+    distortions: Annotated[list[Any] | None,
+                           Meta(description="The confounders; taken from the top level's block where not given.")] = None
+    seed: Annotated[Count, Meta(description='Seeds patches and distortions. Default: manual_seed in training, 0 in '
+                                'validation and testing.')] = 0
+    num_worker_per_gpu: Annotated[Count, Meta(description='Data workers (BasicSR).')] = 0
+    batch_size_per_gpu: Annotated[Size, Meta(description='Clean patches per iteration (BasicSR).')] = 1
+    dataset_enlarge_ratio: Annotated[Size, Meta(description='Repeats of the data per epoch (BasicSR).')] = 1
+    prefetch_mode: Annotated[Literal['cpu', 'cuda'] | None, Meta(description='Prefetching (BasicSR).')] = None
+    num_prefetch_queue: Annotated[Size, Meta(description='Depth of the cpu prefetcher (BasicSR).')] = 1
+    pin_memory: Annotated[bool, Meta(description='Page-locked batches (BasicSR).')] = False
+    persistent_workers: Annotated[bool, Meta(description='Keep workers between epochs (BasicSR).')] = False
+
+
+def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
+    """The typed options of a data set block.
+
+    Raises:
+        OptionError: An option is unknown or wrong, or ``gt_size`` is not a multiple of ``scale``.
+    """
+    options = convert(raw, DatasetOptions, key)
+    backend = options.io_backend.get('type')
+    if backend not in ('lmdb', 'disk'):
+        raise OptionError(f'{key}.io_backend.type: got {backend!r}; allowed: lmdb, disk')
+    if options.gt_size % options.scale:
+        raise OptionError(f'{key}.gt_size: {options.gt_size} is not a multiple of scale {options.scale}')
+    return options

@@ -1,0 +1,27 @@
+"""Runs BasicSR's pipelines for the tools: a user's mistake ends in one clear line, not in a traceback."""
+
+import sys
+from collections.abc import Callable
+
+from dil_plugin.errors import DILError
+
+
+def run(pipeline: Callable[[str], None], root_path: str) -> None:
+    """Calls ``train_pipeline`` or ``test_pipeline``.
+
+    Args:
+        pipeline: The function of BasicSR.
+        root_path: The folder in which ``experiments/`` and ``results/`` are made.
+
+    Exits with status 2 and a message on standard error where the user's options or data are at fault, 130 after
+    Ctrl-C.
+    """
+    try:
+        pipeline(root_path)
+    except DILError as error:
+        # raised in a data worker it carries that worker's traceback; its own last line is the message
+        print(f'error: {str(error).strip().splitlines()[-1].split("Error: ")[-1]}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)

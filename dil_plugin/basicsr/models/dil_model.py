@@ -1,0 +1,185 @@
+"""Training with DIL inside BasicSR."""
+
+import os
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import master_only
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dil_plugin.basicsr.models.meta_training import build_sampler, save_atomically
+from dil_plugin.basicsr.options import parse_training_options
+from dil_plugin.errors import DataError, OptionError
+from dil_plugin.learning import MetaGradient, NetworkLoss, average_over_ranks, build_variant
+from dil_plugin.learning.objective import select_outputs
+
+_RANK_STRIDE = 1_000_003  # keeps the draws of the ranks, and those of the network's initialisation, apart
+
+
+@MODEL_REGISTRY.register()
+class DILModel(SRModel):
+    """``SRModel`` whose gradient is one of DIL's meta-gradients.
+
+    Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the confounders).
+    ``logger.pbar: true`` shows a progress bar. Checkpoints are those of ``SRModel``; training states also hold the inner
+    optimiser's moments and the generators.
+
+    Batches come from a ``DistortionAugmentedDataset``, or from any data set that gives ``gt``; where it gives ``lq`` too
+    (real pairs), counterfactuals are made from ``gt`` and the pair is the query batch.
+
+    In a distributed run each process holds the bare network; inner and outer gradients are averaged over the processes,
+    so ranks together compute the meta-gradient of their joint batch.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        if opt['is_train']:
+            self.dil, self.distortions = parse_training_options(opt)
+            self.outputs = self.dil.outputs
+        else:
+            self.outputs = opt.get('train', {}).get('dil', {}).get('outputs', 'all')
+        self.counterfactuals: Tensor | None = None
+        self.lq: Tensor | None = None
+        super().__init__(opt)
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """The bare network on the device, with rank 0's weights on every rank."""
+        net = net.to(self.device, memory_format=torch.preserve_format)
+        if self.opt['dist']:
+            for tensor in (*net.parameters(), *net.buffers()):
+                torch.distributed.broadcast(tensor.detach(), src=0)
+        return net
+
+    def init_training_settings(self) -> None:
+        """Losses, optimisers and schedulers as ``SRModel``, then the variant and its sampler."""
+        super().init_training_settings()
+        seed, rank = int(self.opt['manual_seed']), int(self.opt['rank'])
+        self.loss = NetworkLoss(self.net_g, self._criterion, self.dil.outputs)
+        self.params = self.loss.parameters()
+        if not self.params:
+            raise OptionError('network_g: all parameters are frozen (requires_grad: false); there is nothing to train')
+        self.variant = build_variant(self.dil, self.params, seed, average_over_ranks)
+        self.sampler = build_sampler(self.dil, self.distortions, self._sampler_seed(0), self.device)
+        self.log_parts: dict[str, Tensor] = {}
+        self.log_dict: OrderedDict[str, Any] = OrderedDict()
+        self._pbar = tqdm(
+            total=int(self.opt['train']['total_iter']), unit='iter', dynamic_ncols=True,
+            disable=rank != 0 or not self.opt.get('logger', {}).get('pbar', False))
+        logger = get_root_logger()
+        logger.info(f'DIL variant {self.dil.variant}; confounders: {", ".join(self.distortions.labels)}')
+        for name in self.dil.unused():
+            logger.warning(f'train.dil.{name} has no effect with variant {self.dil.variant}.')
+
+    def _sampler_seed(self, current_iter: int) -> int:
+        return (int(self.opt['manual_seed']) + (self.opt['rank'] + 1) * _RANK_STRIDE + 7919 * current_iter) % 2**62
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Moves a batch to the device: ``gt``, and ``lq`` and ``counterfactuals`` where the data set gives them."""
+        self.lq = self._to_device(data.get('lq'))
+        self.counterfactuals = self._to_device(data.get('counterfactuals'))
+        if 'gt' in data:
+            self.gt = self._to_device(data['gt'])
+        elif hasattr(self, 'gt'):
+            del self.gt
+
+    def _to_device(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(self.device, non_blocking=True)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One meta-step; for ERM its equivalent in plain steps."""
+        if not hasattr(self, 'gt'):
+            raise DataError('datasets.train: the data set gives no gt; DIL needs the clean images')
+        steps = []
+        for batch in self.sampler.sample(self.gt, self.lq, self.counterfactuals):
+            step = self.variant(self.loss, self.params, batch)
+            for param, grad in zip(self.params.values(), step.grads, strict=True):
+                param.grad = grad
+            self.optimizer_g.step()
+            steps.append(step)
+        self.optimizer_g.zero_grad(set_to_none=True)
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+        self._log(steps)
+        self._pbar.update(current_iter - self._pbar.n)
+        if current_iter == self._pbar.total:
+            self._pbar.close()
+
+    def _criterion(self, output: Tensor, gt: Tensor) -> Tensor:
+        """The sum of the losses that the YAML names, a scalar."""
+        parts = {}
+        if self.cri_pix:
+            parts['l_pix'] = self.cri_pix(output, gt)
+        if self.cri_perceptual:
+            parts['l_percep'], parts['l_style'] = self.cri_perceptual(output, gt)
+        parts = {name: value for name, value in parts.items() if value is not None}
+        self.log_parts = {name: value.detach() for name, value in parts.items()}
+        return torch.stack([value.reshape(()) for value in parts.values()]).sum()
+
+    def _log(self, steps: list[MetaGradient]) -> None:
+        """Keeps the losses as tensors on the device; they are read when BasicSR prints, not in every step."""
+        log: OrderedDict[str, Tensor] = OrderedDict()
+        inner = steps[-1].inner_losses
+        if inner is not None:
+            log['l_inner'] = inner.mean()
+            log.update({f'l_inner_{label}': value for label, value in zip(self.distortions.labels, inner, strict=True)})
+        outer = [step.outer_loss for step in steps if step.outer_loss is not None]
+        if outer:
+            log['l_outer'] = torch.stack(outer).mean()
+        if len(self.log_parts) > 1:
+            log.update(self.log_parts)
+        self.log_dict = log
+
+    def get_current_log(self) -> OrderedDict[str, float]:
+        """The last step's losses, averaged over the processes, as numbers."""
+        if not self.log_dict:
+            return OrderedDict()
+        values = average_over_ranks([torch.stack([v.detach().float() for v in self.log_dict.values()])])[0].tolist()
+        return OrderedDict(zip(self.log_dict, values, strict=True))
+
+    def test(self) -> None:
+        """Restores ``lq``; of a network with several outputs the one that ``train.dil.outputs`` says, or the last."""
+        super().test()
+        self.output = select_outputs(self.output, self.outputs)[-1]
+
+    @master_only
+    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:
+        """As BasicSR's, the same file, written atomically; a failure to write is raised."""
+        nets, keys = (x if isinstance(x, list) else [x] for x in (net, param_key))
+        content = {
+            key: OrderedDict((name, tensor.cpu()) for name, tensor in self.get_bare_model(one).state_dict().items())
+            for one, key in zip(nets, keys, strict=True)
+        }
+        name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
+        save_atomically(content, os.path.join(self.opt['path']['models'], name))
+
+    @master_only
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """As BasicSR's, with the variant's state and the generators, written atomically."""
+        if current_iter == -1:
+            return
+        state = {
+            'epoch': epoch,
+            'iter': current_iter,
+            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+            'dil': {'variant': self.dil.variant, 'state': self.variant.state_dict(), 'sampler': self.sampler.state_dict()},
+        }
+        save_atomically(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Restores optimisers, schedulers, the inner optimiser's moments and the generators."""
+        super().resume_training(resume_state)
+        saved = resume_state.get('dil', {})
+        if saved.get('variant') == self.dil.variant:
+            self.variant.load_state_dict(saved['state'])
+        else:
+            get_root_logger().warning(f'The training state is of variant {saved.get("variant", "none")}: the inner state of '
+                                      f'variant {self.dil.variant} starts anew.')
+        if saved and not self.opt['dist']:
+            self.sampler.load_state_dict(saved['sampler'])
+        else:  # the state holds rank 0's generators only; the others must not repeat its draws
+            self.sampler = build_sampler(self.dil, self.distortions, self._sampler_seed(resume_state['iter']), self.device)

@@ -1,0 +1,133 @@
+"""Checks and completes the options that BasicSR parsed, before anything is built from them."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import yaml
+
+from dil_plugin.basicsr.data.options import parse_dataset_options
+from dil_plugin.distortions import DistortionSet, parse_distortions
+from dil_plugin.errors import OptionError
+from dil_plugin.learning.options import DILOptions, parse_dil_options
+from dil_plugin.options import did_you_mean
+
+DATASET = 'DistortionAugmentedDataset'
+MODEL = 'DILModel'
+
+
+@contextlib.contextmanager
+def reading_options() -> Iterator[None]:
+    """Turns what goes wrong while BasicSR reads a YAML file into errors that a user can act on."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OptionError(f'-opt: there is no file {error.filename}') from None
+    except yaml.YAMLError as error:
+        raise OptionError(f'-opt: not a YAML file: {error}') from None
+    except KeyError as error:
+        raise OptionError(f'the options have no key {error} (needed by BasicSR, or named in --force_yml)') from None
+
+
+def complete_options(opt: dict[str, Any]) -> None:
+    """Checks the whole YAML and hands the top level's ``distortions`` and seed to our data sets, in place.
+
+    Args:
+        opt: The options as BasicSR's ``parse_options`` returns them.
+
+    Raises:
+        OptionError: Something is unknown, wrong or missing; the message names the key, the value and what is allowed.
+    """
+    _check_names(opt)
+    _check_device(opt)
+    ours = opt['model_type'] == MODEL
+    if ours and opt['is_train']:
+        dil, distortions = parse_training_options(opt)
+        expected = opt.get('scale', 1)
+        if distortions.scale != expected:
+            raise OptionError(f'scale: {expected}, but the confounders of the distortions block divide the resolution by '
+                              f'{distortions.scale}')
+        _check_batch_size(opt, dil, distortions)
+    for name, dataset in opt['datasets'].items():
+        if dataset.get('type') == DATASET:
+            _complete_dataset(opt, name, dataset)
+
+
+def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, DistortionSet]:
+    """The typed ``train.dil`` block and the confounders of the ``distortions`` block.
+
+    Raises:
+        OptionError: A block is missing or wrong.
+    """
+    if 'dil' not in opt.get('train', {}):
+        raise OptionError('train.dil: the block is missing; model_type DILModel needs it, as in '
+                          'dil: {variant: sf, inner: {type: Adam, lr: 0.0001}}')
+    if opt.get('distortions') is None:
+        raise OptionError('distortions: the block is missing; DILModel makes the counterfactuals from it, as in '
+                          '- {type: GaussianNoise, sigma: [5, 10, 15, 20]}')
+    return parse_dil_options(opt['train']['dil']), parse_distortions(opt['distortions'])
+
+
+def _check_names(opt: Mapping[str, Any]) -> None:
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
+
+    def check(key: str, name: Any, registry: Any) -> None:
+        known = [known_name for known_name, _ in registry]
+        if name not in known:
+            raise OptionError(f'{key}: unknown name {name!r}; {did_you_mean(str(name), known)}')
+
+    check('model_type', opt.get('model_type'), MODEL_REGISTRY)
+    for name, dataset in opt['datasets'].items():
+        check(f'datasets.{name}.type', dataset.get('type'), DATASET_REGISTRY)
+    for key in (k for k in opt if k.startswith('network_')):
+        check(f'{key}.type', opt[key].get('type'), ARCH_REGISTRY)
+
+
+def _check_device(opt: Mapping[str, Any]) -> None:
+    gpus = opt['num_gpu']
+    if gpus != 0 and not torch.cuda.is_available():
+        raise OptionError(f'num_gpu: {gpus}, but torch sees no CUDA device; allowed here: 0 or auto')
+    if opt['model_type'] == MODEL and gpus > 1 and not opt['dist']:
+        raise OptionError(f'num_gpu: {gpus} in one process; allowed for {MODEL}: 0, 1, or one process per GPU by torchrun '
+                          'with --launcher pytorch')
+    train = opt['datasets'].get('train', {})
+    if gpus == 0 and train.get('prefetch_mode') == 'cuda':
+        raise OptionError("datasets.train.prefetch_mode: 'cuda' needs a GPU; allowed with num_gpu 0: cpu, ~")
+
+
+def _check_batch_size(opt: Mapping[str, Any], dil: DILOptions, distortions: DistortionSet) -> None:
+    from dil_plugin.basicsr.models.meta_training import build_sampler
+    train = opt['datasets'].get('train')
+    if train is not None:
+        size = train.get('batch_size_per_gpu')
+        if not isinstance(size, int) or size < 1:
+            raise OptionError(f'datasets.train.batch_size_per_gpu: expected an integer >= 1, got {size!r}')
+        build_sampler(dil, distortions).check_batch_size(size)
+
+
+def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> None:
+    key = f'datasets.{name}'
+    train = dataset['phase'] == 'train'
+    ours = opt['model_type'] == MODEL
+    if train:
+        dataset.setdefault('distort_on', 'device' if ours else 'worker')
+        dataset.setdefault('counterfactuals', ours)
+        dataset.setdefault('seed', opt['manual_seed'])
+        if dataset['distort_on'] == 'device' and not ours:
+            raise OptionError(f'{key}.distort_on: device needs model_type {MODEL}, got {opt["model_type"]}; allowed: worker')
+        if not isinstance(dataset.get('gt_size'), int):
+            raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got '
+                              f'{dataset.get("gt_size")!r}')
+    if dataset.get('distortions') is None:
+        if opt.get('distortions') is None:
+            raise OptionError(f'{key}.distortions: neither this data set nor the top level has a distortions block')
+        dataset['distortions'] = opt['distortions']
+    distortions = parse_distortions(dataset['distortions'], f'{key}.distortions')
+    options = parse_dataset_options(dataset, key)
+    if train and distortions.min_size > options.gt_size:
+        raise OptionError(f'{key}.gt_size: {options.gt_size} is less than the {distortions.min_size} pixels that the '
+                          f'distortions need ({", ".join(distortions.labels)})')
+    if train and ours and list(distortions) != list(parse_distortions(opt['distortions'])):
+        raise OptionError(f'{key}.distortions: with {MODEL} the training data set takes the confounders of the top '
+                          "level's distortions block; remove this one")

@@ -1,0 +1,133 @@
+"""The confounder set ``D = {d_1 … d_n}`` and its YAML form."""
+
+import itertools
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
+from dil_plugin.errors import OptionError
+from dil_plugin.options import convert
+
+
+class DistortionSet(Sequence[Distortion]):
+    """The n confounders of a training run, all equally likely.
+
+    Args:
+        confounders: At least one; all of the same ``scale``.
+
+    Raises:
+        OptionError: The set is empty, or the scales differ.
+    """
+
+    def __init__(self, confounders: Sequence[Distortion]) -> None:
+        self.confounders = tuple(confounders)
+        if not self.confounders:
+            raise OptionError('distortions: the set is empty; give at least one, as in '
+                              '- {type: GaussianNoise, sigma: [5, 10, 15, 20]}')
+        scales = {d.label: d.scale for d in self.confounders}
+        if len(set(scales.values())) > 1:
+            raise OptionError(f'distortions: all confounders must change the resolution alike, got {scales}')
+
+    def __len__(self) -> int:
+        return len(self.confounders)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.confounders[index]
+
+    def __iter__(self) -> Iterator[Distortion]:
+        return iter(self.confounders)
+
+    @property
+    def labels(self) -> list[str]:
+        """The confounders' names, in order."""
+        return [d.label for d in self.confounders]
+
+    @property
+    def scale(self) -> int:
+        """Clean size divided by distorted size."""
+        return self.confounders[0].scale
+
+    @property
+    def min_size(self) -> int:
+        """The least clean patch that every confounder can be applied to, in pixels."""
+        return max(d.min_size for d in self.confounders)
+
+    def counterfactuals(self, clean: Tensor, generator: torch.Generator | None = None) -> list[Tensor]:
+        """The same clean batch under each confounder: ``[g(I_c, d_1), …, g(I_c, d_n)]``.
+
+        Args:
+            clean: ``(B, C, H, W)`` in [0, 1].
+            generator: Source of randomness on the device of ``clean``.
+        """
+        return [d(clean, generator) for d in self.confounders]
+
+    def draw(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
+        """Indices of confounders for ``batch`` samples, uniform: ``(batch,)`` int64 on the CPU."""
+        return torch.randint(len(self), (batch, ), generator=generator)
+
+    def assign(self, clean: Tensor, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One confounder per sample, ``I_d`` of the outer loss.
+
+        Args:
+            clean: ``(B, C, H, W)`` in [0, 1].
+            indices: ``(B,)``, as from ``draw``; on the CPU, so that no device has to be waited for.
+            generator: Source of randomness on the device of ``clean``.
+
+        Returns:
+            ``(B, C, H / scale, W / scale)``; sample b is distorted by confounder ``indices[b]``.
+        """
+        out: Tensor | None = None
+        for i in indices.unique().tolist():
+            members = (indices == i).nonzero().squeeze(1).to(clean.device, non_blocking=True)
+            distorted = self.confounders[i](clean.index_select(0, members), generator)
+            if out is None:
+                out = distorted.new_empty((clean.shape[0], *distorted.shape[1:]))
+            out.index_copy_(0, members, distorted)
+        if out is None:
+            raise ValueError('assign: the batch is empty')
+        return out
+
+
+def parse_distortions(raw: Any, key: str = 'distortions') -> DistortionSet:
+    """The confounder set of a YAML block: a list of ``{type: NAME, DEGREE: VALUE or [VALUES]}``.
+
+    A list where a single value is expected makes one confounder per value; several lists make their product, the last
+    running fastest.
+
+    Raises:
+        OptionError: The block is no list or empty, a type or option is unknown, a degree is out of range.
+    """
+    if isinstance(raw, str | Mapping) or not isinstance(raw, Sequence):
+        raise OptionError(f'{key}: expected a list of distortions, as in - {{type: GaussianNoise, sigma: 5}}; '
+                          f'got {raw!r}')
+    return DistortionSet([d for i, entry in enumerate(raw) for d in _parse_entry(entry, f'{key}[{i}]')])
+
+
+def _parse_entry(raw: Any, key: str) -> list[Distortion]:
+    if not isinstance(raw, Mapping) or 'type' not in raw:
+        raise OptionError(f'{key}: expected a block with type, one of {", ".join(DISTORTION_REGISTRY.names())}; '
+                          f'got {raw!r}')
+    cls = DISTORTION_REGISTRY.get(raw['type'], f'{key}.type')
+    degrees = {name: value for name, value in raw.items() if name != 'type'}
+    many = [name for name, value in degrees.items() if isinstance(value, list) and not _holds_lists(cls, name)]
+    for name in many:
+        if not degrees[name]:
+            raise OptionError(f'{key}.{name}: the list is empty; give at least one value')
+    return [
+        convert({**degrees, **dict(zip(many, values, strict=True))}, cls, key)
+        for values in itertools.product(*(degrees[name] for name in many))
+    ]
+
+
+def _holds_lists(cls: type[Distortion], name: str) -> bool:
+    """Whether the field is itself a list or tuple, so that a list in the YAML is one value."""
+    field_types = {field.encode_name: field.type for field in msgspec.structs.fields(cls)}
+    hint = field_types.get(name)
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    return typing.get_origin(hint) in (list, tuple)

@@ -1,0 +1,78 @@
+"""The loss of a network as a pure function of its trainable parameters."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dil_plugin.learning.types import Pair, Params
+
+OUTPUTS = ('all', 'first', 'last')
+
+
+class NetworkLoss:
+    """``L(f_theta(lq), gt)`` with the parameters ``theta`` as an argument (a ``LossFunction``).
+
+    Frozen parameters (``requires_grad=False``) stay those of the network. Buffers are the network's own and are
+    updated in place by every call, so the running statistics of a BatchNorm in training mode follow all inner and
+    outer passes; ``probe`` is the same loss on copies of the buffers, for passes that only measure curvature.
+
+    Args:
+        network: Any module that maps ``(B, C, H, W)`` to one tensor or to a list or tuple of tensors.
+        criterion: ``criterion(output, gt)``, a scalar.
+        outputs: What counts when the network returns several tensors: ``all`` sums the criterion over them (deep
+            supervision), ``first`` or ``last`` takes one.
+
+    Raises:
+        ValueError: ``outputs`` is none of these, or an output's shape differs from the target's.
+    """
+
+    def __init__(self, network: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor], outputs: str = 'all') -> None:
+        if outputs not in OUTPUTS:
+            raise ValueError(f'outputs: expected one of {", ".join(OUTPUTS)}, got {outputs!r}')
+        self.network = network
+        self.criterion = criterion
+        self.outputs = outputs
+
+    def parameters(self) -> Params:
+        """The network's own trainable parameters, by name."""
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    def __call__(self, params: Params, pair: Pair) -> Tensor:
+        return self._criterion(functional_call(self.network, params, (pair.lq, )), pair.gt)
+
+    def probe(self, params: Params, pair: Pair) -> Tensor:
+        """The same loss, leaving the network's buffers untouched."""
+        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        return self._criterion(functional_call(self.network, (params, buffers), (pair.lq, )), pair.gt)
+
+    def _criterion(self, outputs: Tensor | Sequence[Tensor], gt: Tensor) -> Tensor:
+        chosen = select_outputs(outputs, self.outputs)
+        for output in chosen:
+            if output.shape != gt.shape:
+                raise ValueError(f'the network returns {tuple(output.shape)} for a target of {tuple(gt.shape)}: '
+                                 'check scale, network_g and train.dil.outputs')
+        return torch.stack([self.criterion(output, gt) for output in chosen]).sum() if len(chosen) > 1 \
+            else self.criterion(chosen[0], gt)
+
+
+def select_outputs(outputs: Tensor | Sequence[Tensor], which: str) -> list[Tensor]:
+    """The tensors that the loss is taken of, in the network's order; the last of them is the restored image.
+
+    Args:
+        outputs: What the network returned.
+        which: ``all``, ``first`` or ``last``.
+
+    Raises:
+        ValueError: The network returned no tensor at all.
+    """
+    tensors = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    if not tensors or not all(isinstance(t, Tensor) for t in tensors):
+        raise ValueError(f'the network must return a tensor or a list of tensors, got {type(outputs).__name__}')
+    return {'all': tensors, 'first': tensors[:1], 'last': tensors[-1:]}[which]
+
+
+def without_buffer_updates(loss: Callable[[Params, Pair], Tensor]) -> Callable[[Params, Pair], Tensor]:
+    """``loss.probe`` where the loss has one, else the loss itself (a loss without buffers)."""
+    return getattr(loss, 'probe', loss)

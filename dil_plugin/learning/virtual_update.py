@@ -1,0 +1,113 @@
+"""Virtual updates of the parameters: the intervention on a confounder, without copies of the network.
+
+Lists of tensors are updated by ``torch._foreach_*`` (one fused call, as torch.optim itself does), not one by one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dil_plugin.learning.types import Average, Grads, LossFunction, Pair, Params
+
+
+def identity(grads: Grads) -> Grads:
+    """The average over one process."""
+    return grads
+
+
+def gradient(value: Tensor, params: Params, create_graph: bool = False) -> Grads:
+    """``d value / d params``, zeros for parameters that the value does not depend on."""
+    return list(
+        torch.autograd.grad(
+            value, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True))
+
+
+def mean_gradient(loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> tuple[Grads, Tensor]:
+    """Gradient of ``(1/n) sum_i L(f_params(lq_i), gt_i)``, the inner loss of Eq. 5, one batch's graph at a time.
+
+    Returns:
+        The gradient and the n losses ``(n,)``, detached.
+    """
+    total: Grads = []
+    values = []
+    for pair in pairs:
+        value = loss(params, pair)
+        grads = gradient(value / len(pairs), params)
+        if total:
+            torch._foreach_add_(total, grads)
+        else:
+            total = grads
+        values.append(value.detach())
+    return total, torch.stack(values)
+
+
+def virtual_update(params: Params, grads: Grads, alpha: float) -> Params:
+    """``phi = theta - alpha * grad`` (Eq. 3).
+
+    Args:
+        params: ``theta``.
+        grads: The gradient of the inner loss at ``theta``; used as a constant.
+        alpha: The inner learning rate.
+
+    Returns:
+        ``phi``, new leaf tensors that require gradients; ``theta`` is untouched.
+    """
+    with torch.no_grad():
+        values = torch._foreach_add(list(params.values()), grads, alpha=-alpha)
+    return {name: value.requires_grad_() for name, value in zip(params, values, strict=True)}
+
+
+class ReptileWalk:
+    """A walk ``theta -> phi_1 -> phi_2 …`` of an inner optimiser on one set of fast weights.
+
+    The fast weights are allocated once and overwritten at the start of every walk; the optimiser's state (Adam's
+    moments) persists from one walk to the next, as in the authors' released training.
+
+    Args:
+        params: ``theta``, for names, shapes, dtype and device.
+        optimizer: Makes a torch optimiser for a list of tensors, for example
+            ``functools.partial(torch.optim.Adam, lr=1e-4, betas=(0.0, 0.999))``.
+        average: Averages each inner gradient over processes.
+    """
+
+    def __init__(self,
+                 params: Params,
+                 optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+                 average: Average = identity) -> None:
+        self.weights: Params = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
+        self.optimizer = optimizer(list(self.weights.values()))
+        self.average = average
+
+    def start(self, params: Params) -> None:
+        """Puts the fast weights back to ``theta``."""
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.weights.values()), list(params.values()))
+
+    def step(self, loss: LossFunction, pairs: Sequence[Pair]) -> Tensor:
+        """One inner step on the mean loss over ``pairs``.
+
+        Returns:
+            The loss of each pair before the step, ``(len(pairs),)``, detached.
+        """
+        grads, values = mean_gradient(loss, self.weights, pairs)
+        for weight, grad in zip(self.weights.values(), self.average(grads), strict=True):
+            weight.grad = grad
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return values
+
+    def displacement(self, params: Params) -> Grads:
+        """``theta - phi``, Reptile's meta-gradient."""
+        with torch.no_grad():
+            return list(torch._foreach_sub(list(params.values()), list(self.weights.values())))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The inner optimiser's state."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the inner optimiser's moments; its hyperparameters stay those it was built with."""
+        groups = self.optimizer.state_dict()['param_groups']
+        self.optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})

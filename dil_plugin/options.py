@@ -1,0 +1,108 @@
+"""Strict conversion of YAML blocks to typed options: an unknown or wrong option fails with its full key."""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from dil_plugin.errors import OptionError
+
+T = TypeVar('T')
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """The allowed names, with the nearest one put forward: ``"'hvp'? Allowed: hvp, inner"``."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(name, names, n=1)
+    return (f"did you mean '{near[0]}'? " if near else '') + f'allowed: {", ".join(names)}'
+
+
+def convert(raw: Any, cls: type[T], key: str) -> T:
+    """Turns one YAML block into a typed ``msgspec.Struct``.
+
+    Args:
+        raw: The block as the YAML loader gave it.
+        cls: The struct class; constraints stand in its annotations.
+        key: Where the block stands, as in ``train.dil``; error messages begin with it.
+
+    Returns:
+        The struct.
+
+    Raises:
+        OptionError: An option is unknown, missing, of the wrong type or out of range. The message names the key, the
+            value and what is allowed.
+    """
+    if not isinstance(raw, Mapping):
+        raise OptionError(f'{key}: expected a block of options, got {raw!r}')
+    _refuse_unknown(raw, cls, key)
+    try:
+        return msgspec.convert(raw, cls)
+    except msgspec.ValidationError as error:
+        raise OptionError(_explain(str(error), raw, cls, key)) from None
+
+
+def _refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
+    struct = _struct_for(cls, raw)
+    if struct is None:
+        return
+    config = struct.__struct_config__
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+    allowed = set(fields) | ({config.tag_field} if config.tag_field else set())
+    for name, value in raw.items():
+        if name not in allowed:
+            raise OptionError(f"{key}: unknown option '{name}'; {did_you_mean(str(name), allowed)}")
+        if isinstance(value, Mapping) and name in fields:
+            _refuse_unknown(value, fields[name], f'{key}.{name}')
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a field's type, without ``Annotated`` around them."""
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(member for part in typing.get_args(hint) for member in _members(part))
+    return (hint, )
+
+
+def _struct_for(hint: Any, raw: Mapping[str, Any]) -> Any:
+    """The struct class that ``raw`` is meant for; of a tagged union the member whose tag it carries."""
+    structs = _structs(hint)
+    tagged = [s for s in structs if s.__struct_config__.tag == raw.get(s.__struct_config__.tag_field or '')]
+    return tagged[0] if tagged else (structs[0] if len(structs) == 1 else None)
+
+
+def _structs(hint: Any) -> list[Any]:
+    return [m for m in _members(hint) if isinstance(m, type) and issubclass(m, msgspec.Struct)]
+
+
+def _explain(message: str, raw: Any, cls: Any, key: str) -> str:
+    """Adds to msgspec's message the full key, the value, and the allowed names where there is a fixed choice."""
+    match = re.fullmatch(r'(?P<what>.*?)(?: - at `(?:\$|key in \$)(?P<path>.*)`)?', message, flags=re.DOTALL)
+    assert match is not None
+    path = match['path'] or ''
+    value, hint, parent = raw, cls, cls
+    for name, index in re.findall(r'\.(\w+)|\[(\d+)\]', path):
+        struct = _struct_for(hint, value) if isinstance(value, Mapping) else None
+        fields = {f.encode_name: f.type for f in msgspec.structs.fields(struct)} if struct else {}
+        hint, parent = fields.get(name), hint
+        value = value.get(name) if name else value[int(index)]
+    choices = [str(c) for m in _members(hint) if typing.get_origin(m) is typing.Literal for c in typing.get_args(m)]
+    if path.endswith('.type'):
+        choices = [str(s.__struct_config__.tag) for s in _structs(parent)]
+    allowed = f'; allowed: {", ".join(choices)}' if choices else ''
+    yaml_hint = f' (YAML reads {value} as text: write !!float {value})' \
+        if isinstance(value, str) and _is_number(value) else ''
+    got = f'; got {value!r}' if path else ''
+    return f'{key}{path}: {match["what"]}{got}{allowed}{yaml_hint}'
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
