@@ -72,11 +72,15 @@ def _checked(parse_options: Any) -> Any:
 
     @functools.wraps(parse_options)
     def parse(root_path: str, is_train: bool = True) -> Any:
+        from basicsr.utils import set_random_seed
+
         from dil_plugin.basicsr.options import complete_options, reading_options
         with reading_options():
             opt, args = parse_options(root_path, is_train)
-        opt['root_path'] = root_path
+            opt['root_path'] = root_path
         complete_options(opt)
+        # BasicSR seeds before it applies --force_yml: manual_seed given there would not reach the initialisation
+        set_random_seed(opt['manual_seed'] + opt['rank'])
         return opt, args
 
     parse.checked_by_dil = True  # type: ignore[attr-defined]

@@ -1,0 +1,15 @@
+"""Cuts training images into sub-images and packs them into an LMDB (or a PNG folder) that BasicSR reads."""
+
+from dil_plugin.data_preparation.images import CutSettings, find_images, incomplete_reason, read_image, subimage_boxes
+from dil_plugin.data_preparation.packing import Summary, prepare_data, verify_data
+
+__all__ = [
+    'CutSettings',
+    'Summary',
+    'find_images',
+    'incomplete_reason',
+    'prepare_data',
+    'read_image',
+    'subimage_boxes',
+    'verify_data',
+]

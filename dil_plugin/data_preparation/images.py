@@ -1,0 +1,320 @@
+"""Finding, reading and cutting source images."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dil_plugin.errors import DataError, OptionError
+
+Image = npt.NDArray[Any]
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+
+_PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+_JPEG_SIGNATURE = b'\xff\xd8\xff'
+# A zero byte after FF is an escaped FF, another FF is padding, D0 to D7 are restart markers inside the coded data.
+_JPEG_MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')
+# LMDB keys may have 511 bytes, file names on most file systems 255; the rest is for the suffix "_s0001.png".
+_LONGEST_STEM = 240
+
+
+@dataclass(frozen=True)
+class CutSettings:
+    """How each image is cut and stored.
+
+    Attributes:
+        size: Side of the square sub-images in pixels; None stores whole images.
+        step: Distance between neighbouring windows in pixels; None means half of ``size``.
+        thresh: A remainder at the right or lower border of more than this many pixels gets one more window.
+        small: What happens to an image smaller than ``size``: "keep" stores it whole, "skip" leaves it out and
+            "error" stops.
+        compress_level: PNG compression, 0 (fast) to 9 (small).
+
+    Raises:
+        OptionError: A value is outside its range.
+    """
+
+    size: int | None = None
+    step: int | None = None
+    thresh: int = 0
+    small: Literal['keep', 'skip', 'error'] = 'keep'
+    compress_level: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size is None and (self.step is not None or self.thresh != 0):
+            raise OptionError('step and thresh need a size: without one, whole images are stored')
+        if self.size is not None and self.size < 1:
+            raise OptionError(f'size: must be at least 1 pixel, not {self.size}')
+        if self.size is not None and self.step is None:
+            object.__setattr__(self, 'step', max(self.size // 2, 1))
+        if self.step is not None and self.step < 1:
+            raise OptionError(f'step: must be at least 1 pixel, not {self.step}')
+        if self.thresh < 0:
+            raise OptionError(f'thresh: must be at least 0 pixels, not {self.thresh}')
+        if self.small not in ('keep', 'skip', 'error'):
+            raise OptionError(f'small: must be keep, skip or error, not {self.small!r}')
+        if not 0 <= self.compress_level <= 9:
+            raise OptionError(f'compress_level: must be from 0 to 9, not {self.compress_level}')
+
+
+class Record(NamedTuple):
+    """One stored image: its key, its shape in pixels, and the CRC-32 of its pixels (None: not known)."""
+
+    key: str
+    height: int
+    width: int
+    channels: int
+    crc: int | None
+
+
+class Entry(NamedTuple):
+    """What one source image became; ``n_bytes`` is the size of its file, ``source`` its name below the folder."""
+
+    source: str
+    n_bytes: int
+    small: bool
+    alpha: bool
+    records: list[Record]
+
+
+def find_images(folder: Path, recursive: bool = False) -> list[Path]:
+    """Lists the images in ``folder``, sorted by name; hidden files are left out.
+
+    Args:
+        folder: Where to look.
+        recursive: Also look in all folders below.
+
+    Raises:
+        DataError: The folder does not exist or holds no image.
+    """
+    if not folder.is_dir():
+        raise DataError(f'{folder}: there is no such folder')
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if recursive and not name.startswith('.')]
+        found += [Path(parent, name) for name in names if not name.startswith('.')]
+    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        hint = '' if recursive else ' (folders below it are only searched with --recursive)'
+        raise DataError(f'{folder}: no image with one of the endings {" ".join(IMAGE_SUFFIXES)}{hint}')
+    return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def image_stems(folder: Path, sources: Sequence[Path]) -> list[str]:
+    """Names the keys of each source start with: the path below ``folder``, ``/``, dots and spaces replaced by ``_``.
+
+    BasicSR takes what stands before the first dot of a line in meta_info.txt as the key, and what stands before
+    the first space as the file name, so neither may occur in a key.
+
+    Raises:
+        DataError: A name is not ASCII or too long, or two sources would get the same key.
+    """
+    owners: dict[str, Path] = {}
+    for path in sources:
+        stem = re.sub(r'[./\s]', '_', path.relative_to(folder).with_suffix('').as_posix())
+        if not stem.isascii():
+            raise DataError(f'{path}: the name must be ASCII, since LMDB keys of BasicSR are; rename the file')
+        if len(stem) > _LONGEST_STEM:
+            raise DataError(f'{path}: the key {stem!r} has {len(stem)} characters, allowed are {_LONGEST_STEM}')
+        if stem in owners:
+            raise DataError(f'{owners[stem]} and {path} would both get the key {stem!r}; rename one of them')
+        owners[stem] = path
+    return list(owners)
+
+
+def subimage_boxes(height: int, width: int, size: int, step: int, thresh: int = 0) -> list[tuple[int, int, int, int]]:
+    """Windows of a sliding square over an image, row by row.
+
+    Along each axis windows start at 0, step, 2 * step and so on while they fit; where more than ``thresh`` pixels
+    remain beyond the last one, one more window ends at the border.
+
+    Returns:
+        Boxes (top, bottom, left, right) in pixels, so that ``image[top:bottom, left:right]`` is the sub-image.
+
+    Raises:
+        DataError: The image is smaller than the window.
+    """
+    if min(height, width) < size:
+        raise DataError(f'an image of {height}x{width} pixels (height x width) is smaller than the size {size}')
+    tops, lefts = (_window_starts(length, size, step, thresh) for length in (height, width))
+    return [(top, top + size, left, left + size) for top in tops for left in lefts]
+
+
+def _window_starts(length: int, size: int, step: int, thresh: int) -> list[int]:
+    starts = list(range(0, length - size + 1, step))
+    if length - size - starts[-1] > thresh:
+        starts.append(length - size)
+    return starts
+
+
+def incomplete_reason(content: bytes) -> str | None:
+    """Says why the bytes of an image file are not a whole file, or returns None.
+
+    Some OpenCV versions decode a truncated file all the same and fill the rest with grey. PNG, JPEG, BMP and WebP
+    are checked by their structure, without decoding; damage inside a file of full length is not looked for. For
+    other formats (TIFF: the decoder itself refuses truncated files) only emptiness is noticed.
+    """
+    if not content:
+        return 'the file is empty'
+    if content.startswith(_PNG_SIGNATURE):
+        return _png_incomplete(content)
+    if content.startswith(_JPEG_SIGNATURE):
+        return _jpeg_incomplete(content)
+    if content.startswith(b'BM'):
+        return _bmp_incomplete(content)
+    if content.startswith(b'RIFF') and content[8:12] == b'WEBP':
+        expected = 8 + int.from_bytes(content[4:8], 'little')
+        if len(content) < expected:
+            return f'the WebP file is truncated: {len(content)} of {expected} bytes are there'
+    return None
+
+
+def _png_incomplete(content: bytes) -> str | None:
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(content):
+        length, kind = struct.unpack_from('>I4s', content, position)
+        position += 12 + length
+        if kind == b'IEND' and position <= len(content):
+            return None
+    return 'the PNG file is truncated: it ends before its IEND chunk'
+
+
+def _jpeg_incomplete(content: bytes) -> str | None:
+    # Going from segment to segment steps over the end marker of a thumbnail inside the EXIF segment, and the first
+    # end marker found is the image's own, whatever a camera or phone appended after it.
+    position = 2
+    while marker := _JPEG_MARKER.search(content, position):
+        position = marker.end()
+        if content[position - 1] == 0xD9:
+            return None
+        position += int.from_bytes(content[position : position + 2], 'big')
+    return 'the JPEG file is truncated: it ends before its end-of-image marker (FFD9)'
+
+
+def _bmp_incomplete(content: bytes) -> str | None:
+    if len(content) < 34:
+        return 'the BMP file is truncated: it ends inside its header'
+    # The file size in the header is often wrong, so what the pixels need is computed; compressed pixels have no
+    # known size and are left to the decoder, as is the old 12-byte header.
+    offset, header, width, height, _, depth, compression = struct.unpack_from('<IIiiHHI', content, 10)
+    if header < 40 or compression not in (0, 3):
+        return None
+    expected = offset + (width * depth + 31) // 32 * 4 * abs(height)
+    if len(content) < expected:
+        return f'the BMP file is truncated: {len(content)} of {expected} bytes are there'
+    return None
+
+
+def read_image(path: Path) -> tuple[Image, bool]:
+    """Reads an image upright (EXIF orientation applied), without alpha.
+
+    Returns:
+        The pixels, uint8 or uint16 as in the file, of shape (h, w) for grey or (h, w, 3) in BGR order; and whether
+        an alpha channel was dropped.
+
+    Raises:
+        DataError: The file cannot be read, is truncated or corrupt, or has another pixel type.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f'{path}: cannot be read: {error.strerror}') from error
+    if reason := incomplete_reason(content):
+        raise DataError(f'{path}: {reason}')
+    # These two flags keep 16 bits and grey as they are; IMREAD_UNCHANGED would too, but ignores the orientation.
+    image = _decode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    if image is None:
+        raise DataError(f'{path}: not an image that OpenCV can decode, or a corrupt one')
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DataError(f'{path}: pixels are {image.dtype}, only uint8 and uint16 can be stored')
+    return image, _has_alpha(content)
+
+
+def _decode(content: bytes, flags: int) -> Image | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _has_alpha(content: bytes) -> bool:
+    if content.startswith(_JPEG_SIGNATURE):
+        return False
+    if content.startswith(_PNG_SIGNATURE):
+        # The header tells, which saves decoding most images twice.
+        return content[25] in (4, 6) or b'tRNS' in content[: content.find(b'IDAT')]
+    image = _decode(content, cv2.IMREAD_UNCHANGED)
+    return image is not None and image.ndim == 3 and image.shape[2] == 4
+
+
+def pixel_crc(image: Image) -> int:
+    """CRC-32 of the pixels in row order."""
+    return zlib.crc32(np.ascontiguousarray(image).data)
+
+
+def cut_image(path: Path, source: str, stem: str, settings: CutSettings) -> tuple[Entry, list[bytes]]:
+    """Reads one image, cuts it and encodes the pieces; runs in a worker process.
+
+    Args:
+        path: The image file.
+        source: Its name below the source folder, for the entry.
+        stem: Start of the keys; sub-images are ``{stem}_s001`` and on, a whole image without cutting is ``stem``.
+        settings: How to cut.
+
+    Returns:
+        The entry, and the PNG bytes of each of its records.
+
+    Raises:
+        DataError: The image is unusable, or smaller than the size where ``settings.small`` is "error".
+    """
+    image, alpha = read_image(path)
+    height, width = image.shape[:2]
+    size, step = settings.size, settings.step
+    small = size is not None and min(height, width) < size
+    if small and settings.small == 'error':
+        raise DataError(
+            f'{path}: its {height}x{width} pixels (height x width) are smaller than the size {size}; '
+            'take a smaller --size, or --small keep or skip'
+        )
+    boxes = [(0, height, 0, width)]
+    if small and settings.small == 'skip':
+        boxes = []
+    elif size is not None and step is not None and not small:
+        boxes = subimage_boxes(height, width, size, step, settings.thresh)
+    records, encoded = [], []
+    for number, (top, bottom, left, right) in enumerate(boxes, 1):
+        piece = np.ascontiguousarray(image[top:bottom, left:right])
+        # Small images get a number too: two different stems can then never lead to the same key.
+        key = stem if size is None else f'{stem}_s{number:03d}'
+        channels = 1 if piece.ndim == 2 else piece.shape[2]
+        records.append(Record(key, bottom - top, right - left, channels, pixel_crc(piece)))
+        encoded.append(cv2.imencode('.png', piece, [cv2.IMWRITE_PNG_COMPRESSION, settings.compress_level])[1].tobytes())
+    return Entry(source, path.stat().st_size, small, alpha, records), encoded
+
+
+def record_problem(content: bytes | None, record: Record) -> str | None:
+    """Says how the stored PNG bytes (None: missing) differ from ``record``, or returns None."""
+    if content is None:
+        return 'is missing'
+    if reason := incomplete_reason(content):
+        return reason
+    image = _decode(content, cv2.IMREAD_UNCHANGED)
+    if image is None:
+        return 'cannot be decoded'
+    shape = (*image.shape[:2], 1 if image.ndim == 2 else image.shape[2])
+    if shape != (record.height, record.width, record.channels):
+        return f'has shape {shape}, expected {(record.height, record.width, record.channels)}'
+    if record.crc is not None and pixel_crc(image) != record.crc:
+        return 'has other pixels than the image it was cut from'
+    return None

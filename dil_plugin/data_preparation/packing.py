@@ -1,0 +1,354 @@
+"""Packing cut images into an LMDB or a PNG folder: in parallel, resumable, and checked afterwards.
+
+While images are cut, a journal beside the output holds the settings (first line) and one line for each finished
+source image. A source counts as done when it has its line and all of its records are stored; the file with the meta
+information appears last, so its presence means that the output is complete and was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from dil_plugin.data_preparation.images import (
+    CutSettings,
+    Entry,
+    Record,
+    cut_image,
+    find_images,
+    image_stems,
+    record_problem,
+)
+from dil_plugin.data_preparation.storage import (
+    Store,
+    append_entries,
+    journal_path,
+    load_journal,
+    meta_path,
+    open_store,
+    read_meta,
+    write_durably,
+)
+from dil_plugin.errors import DataError, OptionError
+
+# The arguments of ``cut_image``.
+_Task = tuple[Path, str, str, CutSettings]
+
+# What an interruption loses at most; each commit waits for the disk, so that it should not come too often.
+_COMMIT_BYTES = 32 * 1024 * 1024
+_COMMIT_SECONDS = 1.0
+_CHECKED_TOGETHER = 64
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a preparation did.
+
+    Attributes:
+        images: Number of source images.
+        records: Number of images stored.
+        small: Number of source images smaller than the size (stored whole or left out, as set).
+        alpha: Number of source images whose alpha channel was dropped.
+        resumed: Number of source images that an interrupted call had already finished.
+        already_complete: The output was complete before, nothing was cut.
+    """
+
+    images: int
+    records: int
+    small: int
+    alpha: int
+    resumed: int
+    already_complete: bool
+
+
+def prepare_data(
+    folder: Path,
+    out: Path,
+    settings: CutSettings,
+    *,
+    recursive: bool = False,
+    workers: int | None = None,
+    overwrite: bool = False,
+    verify: bool = False,
+) -> Summary:
+    """Cuts the images of ``folder`` and stores them in ``out``, in the format BasicSR reads.
+
+    Where the name of ``out`` ends in ``.lmdb`` it becomes an LMDB, otherwise a folder of PNG files; there the journal
+    and the meta information are hidden files, as BasicSR takes every other file for an image.
+
+    Worker processes are started by "spawn", so a script that calls this needs ``if __name__ == "__main__":``. Memory
+    holds the pieces of at most ``workers`` + 2 source images, and some 32 MiB that wait to be committed.
+
+    Args:
+        folder: Source images.
+        out: What to write. An interrupted call is continued, a complete output is left as it is.
+        settings: How to cut. A call that continues an interrupted one must have the same.
+        recursive: Take images from folders below as well.
+        workers: Number of worker processes; None means the number of processors, 8 at most.
+        overwrite: Remove what an earlier call wrote and start anew.
+        verify: Check an output that is already complete once more (a new one is always checked).
+
+    Raises:
+        DataError: A source image is unusable, or ``out`` holds something else or cannot be written.
+        OptionError: An argument is outside its range.
+    """
+    workers = _worker_count(workers)
+    if folder.resolve() == out.resolve() or (recursive and folder.resolve() in out.resolve().parents):
+        raise OptionError(f'output {out}: must not lie where the source images are searched, in {folder}')
+    sources = find_images(folder, recursive)
+    names = [path.relative_to(folder).as_posix() for path in sources]
+    stems = image_stems(folder, sources)
+    tasks = [(path, name, stem, settings) for path, name, stem in zip(sources, names, stems, strict=True)]
+    if overwrite:
+        _remove_output(out)
+    complete = meta_path(out).is_file()
+    entries = _begin_or_resume(out, _settings_of(settings, names), complete)
+    if complete:
+        count = verify_data(out, workers) if verify else len(read_meta(out))
+        return _summary(entries.values(), len(names), count, 0, True)
+    resumed = _drop_unfinished(out, entries, tasks)
+    _cut_missing(out, entries, tasks, workers)
+    records = [record for name in names for record in entries[name].records]
+    if not records:
+        raise DataError(f'{folder}: all {len(names)} images are smaller than the size {settings.size}, none was stored')
+    _check_all(out, records, workers)
+    lines = (f'{key}.png ({h},{w},{c}) {settings.compress_level}\n' for key, h, w, c, _ in records)
+    write_durably(meta_path(out), ''.join(lines))
+    return _summary(entries.values(), len(names), len(records), resumed, False)
+
+
+def verify_data(out: Path, workers: int | None = None) -> int:
+    """Checks each record of a complete output against its meta information; also an LMDB made by BasicSR's own tools.
+
+    Every record is decoded and its shape compared; where the journal is there, the pixels are compared as well.
+
+    Returns:
+        The number of records.
+
+    Raises:
+        DataError: The output is incomplete or damaged; the message names up to five records.
+    """
+    records = read_meta(out)
+    if len({record.key for record in records}) != len(records):
+        raise DataError(f'{meta_path(out)}: names a record twice')
+    _check_all(out, records, _worker_count(workers))
+    return len(records)
+
+
+# Worker processes
+
+
+def _worker_count(workers: int | None) -> int:
+    if workers is None:
+        return min(os.cpu_count() or 1, 8)
+    if workers < 1:
+        raise OptionError(f'workers: must be at least 1, not {workers}')
+    return workers
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """Ends this worker with its parent, which cannot tell its workers when it is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Lets processes started inside inherit a blocked Ctrl-C: only the parent reports it, even during start-up."""
+    if not hasattr(signal, 'pthread_sigmask'):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _in_order(
+    function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], workers: int
+) -> Generator[Any, None, None]:
+    """Yields ``function(*task)`` of each task in order, with few results waiting so that memory stays bounded."""
+    with _interrupts_held():
+        context = multiprocessing.get_context('spawn')
+        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pending: deque[Future[Any]] = deque()
+    try:
+        for task in tasks:
+            with _interrupts_held():
+                pending.append(executor.submit(function, *task))
+            if len(pending) >= workers + 2:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            'a worker process died, for lack of memory or because a file it reads is damaged; '
+            f'try fewer than {workers} --workers'
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+# Preparation
+
+
+def _settings_of(settings: CutSettings, names: Sequence[str]) -> dict[str, Any]:
+    digest = hashlib.sha256('\n'.join(names).encode()).hexdigest()
+    return {**asdict(settings), 'number of images': len(names), 'names of the images': digest}
+
+
+def _require_same_settings(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = [
+        f'the {name} changed' if name.startswith('names') else f'{name} was {before.get(name)}, now {value}'
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+    if changed:
+        raise DataError(
+            f'{out}: was begun with other settings ({"; ".join(changed)}); '
+            'give the same ones to continue, or --overwrite to start anew'
+        )
+
+
+def _summary(entries: Iterable[Entry], images: int, records: int, resumed: int, complete: bool) -> Summary:
+    entries = list(entries)
+    small, alpha = sum(entry.small for entry in entries), sum(entry.alpha for entry in entries)
+    return Summary(images, records, small, alpha, resumed, complete)
+
+
+def _remove_output(out: Path) -> None:
+    """Removes only files that a preparation wrote: a mistyped output must not cost a folder of other things."""
+    if not out.is_dir():
+        return
+    # The meta information goes first and the journal last: interrupted in between, the output is an incomplete one.
+    files = [meta_path(out)]
+    if out.suffix == '.lmdb':
+        files += [out / 'data.mdb', out / 'lock.mdb']
+    elif journal_path(out).is_file():
+        entries = load_journal(journal_path(out))[1].values()
+        files += [out / f'{record.key}.png' for entry in entries for record in entry.records]
+    try:
+        for path in [*files, journal_path(out)]:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f'{out}: cannot be removed: {error.strerror}') from error
+
+
+def _begin_or_resume(out: Path, now: dict[str, Any], complete: bool) -> dict[str, Entry]:
+    """Starts the journal, or reads that of an earlier call; returns the entries by source name."""
+    journal = journal_path(out)
+    if journal.is_file():
+        before, entries = load_journal(journal)
+        _require_same_settings(out, before, now)
+        content = journal.read_bytes()
+        os.truncate(journal, content.rfind(b'\n') + 1)
+        return entries
+    if complete:
+        return {}
+    if out.exists() and (not out.is_dir() or any(not entry.name.startswith('.') for entry in out.iterdir())):
+        raise DataError(f'{out}: exists and was not written by this tool; give another output or remove it')
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f'{out}: cannot be created: {error.strerror}') from error
+    write_durably(journal, json.dumps(now) + '\n')
+    return {}
+
+
+def _drop_unfinished(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task]) -> int:
+    """Drops entries whose records were not all stored; returns the number of those that stay."""
+    with open_store(out) as store:
+        for path, name, _, _ in tasks:
+            entry = entries.get(name)
+            if entry is None:
+                continue
+            if not all(store.has(record.key) for record in entry.records):
+                del entries[name]
+            elif path.stat().st_size != entry.n_bytes:
+                raise DataError(f'{path}: changed since an interrupted call cut it; start anew with --overwrite')
+    return len(entries)
+
+
+def _cut_missing(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task], workers: int) -> None:
+    """Cuts and stores the sources without an entry and adds their entries."""
+    missing = [task for task in tasks if task[1] not in entries]
+    if not missing:
+        return
+    bar = tqdm(total=len(tasks), initial=len(entries), desc='cut', unit='image', disable=None)
+    batch: list[tuple[Entry, list[bytes]]] = []
+    waiting, last_commit = 0, time.monotonic()
+    with bar, open_store(out) as store, closing(_in_order(cut_image, missing, workers)) as results:
+        for entry, encoded in results:
+            batch.append((entry, encoded))
+            waiting += sum(map(len, encoded))
+            if waiting >= _COMMIT_BYTES or time.monotonic() - last_commit >= _COMMIT_SECONDS:
+                _commit(out, store, entries, batch)
+                waiting, last_commit = 0, time.monotonic()
+            bar.update()
+        _commit(out, store, entries, batch)
+
+
+def _commit(out: Path, store: Store, entries: dict[str, Entry], batch: list[tuple[Entry, list[bytes]]]) -> None:
+    # The journal goes first: a line without its records is found out by looking them up, but records without a
+    # line could not be told from finished ones, and their CRC would be lost.
+    append_entries(journal_path(out), (entry for entry, _ in batch))
+    items = [
+        (record.key, content)
+        for entry, encoded in batch
+        for record, content in zip(entry.records, encoded, strict=True)
+    ]
+    store.write(items)
+    entries.update((entry.source, entry) for entry, _ in batch)
+    batch.clear()
+
+
+# Verification
+
+
+def _check_all(out: Path, records: Sequence[Record], workers: int) -> None:
+    with open_store(out, readonly=True) as store:
+        count = store.count()
+    if count != len(records):
+        raise DataError(f'{out}: holds {count} records, expected are {len(records)}; run again with --overwrite')
+    chunks = [(out, records[start : start + _CHECKED_TOGETHER]) for start in range(0, count, _CHECKED_TOGETHER)]
+    problems: list[str] = []
+    bar = tqdm(total=count, desc='verify', unit='record', disable=None)
+    with bar, closing(_in_order(_check_records, chunks, workers)) as results:
+        for (_, chunk), found in zip(chunks, results, strict=True):
+            problems += found
+            bar.update(len(chunk))
+    if problems:
+        more = f'; and {len(problems) - 5} more' if len(problems) > 5 else ''
+        raise DataError(f'{out}: {"; ".join(problems[:5])}{more}; run again with --overwrite')
+
+
+def _check_records(out: Path, records: Sequence[Record]) -> list[str]:
+    """Reads stored records back and compares them; runs in a worker process."""
+    with open_store(out, readonly=True) as store:
+        checked = ((record, record_problem(store.read(record.key), record)) for record in records)
+        return [f'record {record.key} {problem}' for record, problem in checked if problem]
