@@ -17,8 +17,8 @@ class MetaBatchSampler:
     per sample, drawn from the same set. ERM gets ``erm_steps`` meta-batches of a query alone, one plain step each, so
     that it sees the same patches, the same distortions and as many image gradients.
 
-    With ``patches: same`` all of them are made from the whole batch; with ``fresh`` the batch is divided evenly and each
-    inner step (and the query) has patches of its own.
+    With ``patches: same`` all of them are made from the whole batch; with ``fresh`` the batch is divided evenly and
+    each inner step (and the query) has patches of its own.
 
     Args:
         distortions: The confounders.

@@ -50,12 +50,12 @@ def describe(summary: Summary, options: argparse.Namespace) -> str:
         return f'{options.output} is complete: {summary.records} records{checked}'
     lines = [f'{options.output}: {summary.records} records from {summary.images} images, all read back and compared']
     if summary.resumed:
-        lines.append(f'{summary.resumed} images were there from an interrupted call')
+        lines.append(f'images taken over from an interrupted call: {summary.resumed}')
     if summary.small:
         treated = 'stored whole' if options.small == 'keep' else 'left out'
-        lines.append(f'{summary.small} images are smaller than {options.size} pixels and were {treated}')
+        lines.append(f'images smaller than {options.size} pixels, {treated}: {summary.small}')
     if summary.alpha:
-        lines.append(f'the alpha channel of {summary.alpha} images was dropped')
+        lines.append(f'images whose alpha channel was dropped: {summary.alpha}')
     return '\n'.join(lines)
 
 

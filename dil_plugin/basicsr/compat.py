@@ -31,10 +31,10 @@ def adapt_imports() -> None:
 
 
 def _import_torchvision() -> None:
-    """torchvision's wheels hold CUDA operators; beside CPU torch these cannot load, and their fake kernels then lack schemas."""
+    """Imports torchvision; beside a CPU torch its CUDA operators cannot load, and their fake kernels lack schemas."""
     global _torchvision_operators
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if 'operator torchvision::nms does not exist' not in str(error):
             raise

@@ -46,8 +46,8 @@ def complete_options(opt: dict[str, Any]) -> None:
         dil, distortions = parse_training_options(opt)
         expected = opt.get('scale', 1)
         if distortions.scale != expected:
-            raise OptionError(f'scale: {expected}, but the confounders of the distortions block divide the resolution by '
-                              f'{distortions.scale}')
+            raise OptionError(f'scale: {expected}, but the confounders of the distortions block divide the resolution '
+                              f'by {distortions.scale}')
         _check_batch_size(opt, dil, distortions)
     for name, dataset in opt['datasets'].items():
         if dataset.get('type') == DATASET:
@@ -89,8 +89,8 @@ def _check_device(opt: Mapping[str, Any]) -> None:
     if gpus != 0 and not torch.cuda.is_available():
         raise OptionError(f'num_gpu: {gpus}, but torch sees no CUDA device; allowed here: 0 or auto')
     if opt['model_type'] == MODEL and gpus > 1 and not opt['dist']:
-        raise OptionError(f'num_gpu: {gpus} in one process; allowed for {MODEL}: 0, 1, or one process per GPU by torchrun '
-                          'with --launcher pytorch')
+        raise OptionError(f'num_gpu: {gpus} in one process; allowed for {MODEL}: 0, 1, or one process per GPU by '
+                          'torchrun with --launcher pytorch')
     train = opt['datasets'].get('train', {})
     if gpus == 0 and train.get('prefetch_mode') == 'cuda':
         raise OptionError("datasets.train.prefetch_mode: 'cuda' needs a GPU; allowed with num_gpu 0: cpu, ~")
@@ -115,7 +115,8 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
         dataset.setdefault('counterfactuals', ours)
         dataset.setdefault('seed', opt['manual_seed'])
         if dataset['distort_on'] == 'device' and not ours:
-            raise OptionError(f'{key}.distort_on: device needs model_type {MODEL}, got {opt["model_type"]}; allowed: worker')
+            raise OptionError(f'{key}.distort_on: device needs model_type {MODEL}, got {opt["model_type"]}; '
+                              'allowed: worker')
         if not isinstance(dataset.get('gt_size'), int):
             raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got '
                               f'{dataset.get("gt_size")!r}')

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from dil_plugin.data_preparation.images import (
     CutSettings,
@@ -196,19 +196,22 @@ def _in_order(
     with _interrupts_held():
         context = multiprocessing.get_context('spawn')
         executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    pending: deque[Future[Any]] = deque()
+    pending: deque[tuple[Any, Future[Any]]] = deque()
     try:
         for task in tasks:
             with _interrupts_held():
-                pending.append(executor.submit(function, *task))
+                pending.append((task[0], executor.submit(function, *task)))
             if len(pending) >= workers + 2:
-                yield pending.popleft().result()
+                yield pending[0][1].result()
+                pending.popleft()
         while pending:
-            yield pending.popleft().result()
+            yield pending[0][1].result()
+            pending.popleft()
     except BrokenProcessPool as error:
+        where = f'{pending[0][0]} or soon after it: ' if pending else ''
         raise DataError(
-            'a worker process died, for lack of memory or because a file it reads is damaged; '
-            f'try fewer than {workers} --workers'
+            f'{where}a worker process died, for lack of memory (try fewer than {workers} --workers) '
+            'or because a file it reads is damaged'
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)

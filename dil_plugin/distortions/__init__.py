@@ -7,7 +7,7 @@ A new confounder is a frozen struct with a decorator::
     from dil_plugin.distortions import DISTORTION_REGISTRY, Distortion
 
     @DISTORTION_REGISTRY.register
-    class Darken(Distortion):
+    class Darken(Distortion, frozen=True):
         \"\"\"``g(x) = x * factor``.\"\"\"
 
         factor: Annotated[float, Meta(gt=0, le=1)]

@@ -12,7 +12,7 @@ from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
 
 
 @DISTORTION_REGISTRY.register
-class GaussianBlur(Distortion):
+class GaussianBlur(Distortion, frozen=True):
     """Isotropic Gaussian blur, ``g(x) = k * x`` with ``k(u, v) ~ exp(-(u^2 + v^2) / (2 sigma^2))``, sum 1.
 
     The kernel reaches ``ceil(3 sigma)`` pixels to each side; borders are reflected (the border pixel itself is not

@@ -10,7 +10,7 @@ from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
 
 
 @DISTORTION_REGISTRY.register
-class GaussianNoise(Distortion):
+class GaussianNoise(Distortion, frozen=True):
     """Additive white Gaussian noise, ``g(x) = clip(x + (sigma / 255) * e, 0, 1)``, ``e ~ N(0, 1)`` for every value.
 
     As in the authors' released training, noise is added to images in [0, 1], which are then clipped, not rounded.

@@ -4,8 +4,14 @@ from dil_plugin.learning.distributed import average_over_ranks
 from dil_plugin.learning.objective import NetworkLoss
 from dil_plugin.learning.options import DILOptions, build_variant
 from dil_plugin.learning.types import LossFunction, MetaBatch, MetaGradient, Pair, Params
-from dil_plugin.learning.variants import (ERM, ParallelFirstOrder, ParallelSecondOrder, SerialFirstOrder,
-                                          SerialSecondOrder, Variant)
+from dil_plugin.learning.variants import (
+                                          ERM,
+                                          ParallelFirstOrder,
+                                          ParallelSecondOrder,
+                                          SerialFirstOrder,
+                                          SerialSecondOrder,
+                                          Variant,
+)
 from dil_plugin.learning.virtual_update import ReptileWalk, virtual_update
 
 __all__ = [

@@ -18,7 +18,7 @@ from dil_plugin.learning.virtual_update import gradient
 
 @dataclass(frozen=True)
 class InnerGradient:
-    """An inner loss at ``theta``: its value, its gradient (both detached) and ``product(v) = H v``, to be called once."""
+    """An inner loss at ``theta``: value and gradient, both detached, and ``product(v) = H v``, to be called once."""
 
     value: Tensor
     grads: Grads
@@ -29,7 +29,7 @@ class InnerGradientFunction(Protocol):
     """Signature of the functions below."""
 
     def __call__(self, loss: LossFunction, params: Params, pair: Pair) -> InnerGradient:
-        ...
+        """The inner loss of ``pair`` at ``params``."""
 
 
 def exact(loss: LossFunction, params: Params, pair: Pair) -> InnerGradient:

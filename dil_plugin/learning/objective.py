@@ -40,6 +40,7 @@ class NetworkLoss:
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
     def __call__(self, params: Params, pair: Pair) -> Tensor:
+        """The loss of a batch at ``params``, a scalar."""
         return self._criterion(functional_call(self.network, params, (pair.lq, )), pair.gt)
 
     def probe(self, params: Params, pair: Pair) -> Tensor:

@@ -9,10 +9,24 @@ from msgspec import UNSET, Meta, UnsetType
 
 from dil_plugin.learning import hessian
 from dil_plugin.learning.types import Average, Params
-from dil_plugin.learning.variants import (ERM, ParallelFirstOrder, ParallelSecondOrder, SerialFirstOrder,
-                                          SerialSecondOrder, Variant)
+from dil_plugin.learning.variants import (
+    ERM,
+    ParallelFirstOrder,
+    ParallelSecondOrder,
+    SerialFirstOrder,
+    SerialSecondOrder,
+    Variant,
+)
 from dil_plugin.learning.virtual_update import ReptileWalk, identity
 from dil_plugin.options import convert
+
+VARIANTS: dict[str, type[Variant]] = {
+    'erm': ERM,
+    'sf': SerialFirstOrder,
+    'pf': ParallelFirstOrder,
+    'ss': SerialSecondOrder,
+    'ps': ParallelSecondOrder,
+}
 
 Positive = Annotated[float, Meta(gt=0)]
 Beta = Annotated[float, Meta(ge=0, lt=1)]
@@ -55,8 +69,8 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.variant in ('ss', 'ps') and isinstance(self.inner, Adam):
-            raise ValueError(f"inner.type: variant {self.variant} differentiates through a plain gradient step (Eq. 3); "
-                             "allowed: SGD, got 'Adam'")
+            raise ValueError(f'inner.type: variant {self.variant} differentiates through a gradient step (Eq. 3); '
+                             "got 'Adam', allowed: SGD")
 
     def unused(self) -> list[str]:
         """Options that were set and that this variant has no use for."""

@@ -44,13 +44,14 @@ class _Stateless:
 class ERM(_Stateless):
     """Empirical risk minimisation, the baseline: ``grad L`` at ``theta``."""
 
-    uses_confounders = False
-    uses_query = True
+    uses_confounders: ClassVar[bool] = False
+    uses_query: ClassVar[bool] = True
 
     def __init__(self, average: Average = identity) -> None:
         self.average = average
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
+        """See ``Variant``."""
         value = loss(params, _query(batch))
         return MetaGradient(self.average(gradient(value, params)), outer_loss=value.detach())
 
@@ -66,14 +67,15 @@ class SerialFirstOrder:
             ranks); None keeps the order of the batch.
     """
 
-    uses_confounders = True
-    uses_query = False
+    uses_confounders: ClassVar[bool] = True
+    uses_query: ClassVar[bool] = False
 
     def __init__(self, walk: ReptileWalk, generator: torch.Generator | None = None) -> None:
         self.walk = walk
         self.generator = generator
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
+        """See ``Variant``."""
         n = len(batch.confounders)
         order = range(n) if self.generator is None else torch.randperm(n, generator=self.generator).tolist()
         values: list[Tensor] = [torch.empty(0)] * n
@@ -84,7 +86,7 @@ class SerialFirstOrder:
 
     def state_dict(self) -> dict[str, Any]:
         """The inner optimiser's moments and the order generator's state."""
-        state = {'walk': self.walk.state_dict()}
+        state: dict[str, Any] = {'walk': self.walk.state_dict()}
         if self.generator is not None:
             state['order'] = self.generator.get_state()
         return state
@@ -102,13 +104,14 @@ class ParallelFirstOrder:
     The first-order (Reptile) approximation of Eq. 5.
     """
 
-    uses_confounders = True
-    uses_query = True
+    uses_confounders: ClassVar[bool] = True
+    uses_query: ClassVar[bool] = True
 
     def __init__(self, walk: ReptileWalk) -> None:
         self.walk = walk
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
+        """See ``Variant``."""
         self.walk.start(params)
         inner = self.walk.step(loss, batch.confounders)
         outer = self.walk.step(loss, [_query(batch)])
@@ -126,8 +129,8 @@ class ParallelFirstOrder:
 class SerialSecondOrder(_Stateless):
     """``ss``: the gradient of Eq. 4, ``(1/n) sum_i (I - alpha H_i) v_i``.
 
-    ``phi_i = theta - alpha grad L_i(theta)``, ``v_i = grad L(phi_i)``, ``H_i`` the Hessian of ``L_i`` at ``theta``. Holds
-    the graph of one confounder at a time.
+    ``phi_i = theta - alpha grad L_i(theta)``, ``v_i = grad L(phi_i)``, ``H_i`` the Hessian of ``L_i`` at ``theta``.
+    Holds the graph of one confounder at a time.
 
     Args:
         alpha: The inner learning rate.
@@ -135,8 +138,8 @@ class SerialSecondOrder(_Stateless):
         average: Averages over processes.
     """
 
-    uses_confounders = True
-    uses_query = True
+    uses_confounders: ClassVar[bool] = True
+    uses_query: ClassVar[bool] = True
 
     def __init__(self, alpha: float, inner: InnerGradientFunction = exact, average: Average = identity) -> None:
         self.alpha = alpha
@@ -144,6 +147,7 @@ class SerialSecondOrder(_Stateless):
         self.average = average
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
+        """See ``Variant``."""
         n = len(batch.confounders)
         total: Grads = []
         inner_losses, outer_losses = [], []
@@ -175,8 +179,8 @@ class ParallelSecondOrder(_Stateless):
         average: Averages over processes.
     """
 
-    uses_confounders = True
-    uses_query = True
+    uses_confounders: ClassVar[bool] = True
+    uses_query: ClassVar[bool] = True
 
     def __init__(self,
                  alpha: float,
@@ -187,6 +191,7 @@ class ParallelSecondOrder(_Stateless):
         self.average = average
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
+        """See ``Variant``."""
         n = len(batch.confounders)
         inner = [self.inner(loss, params, pair) for pair in batch.confounders]
         mean = _sum([one.grads for one in inner])

@@ -11,8 +11,8 @@ class RRDBNetNoUpsample(nn.Module):
     """RRDB network at scale 1 that keeps the full resolution throughout.
 
     BasicSR's ``RRDBNet`` at scale 1 un-shuffles the image by 4 and up-samples at the end, which is another network.
-    This one is ``conv_first -> num_block RRDBs -> conv_body, + skip -> conv_hr -> conv_last``, without a global skip; the
-    paper's has 64 features, 23 blocks and growth 32 (16.6 million parameters).
+    This one is ``conv_first -> num_block RRDBs -> conv_body, + skip -> conv_hr -> conv_last``, without a global skip;
+    the paper's has 64 features, 23 blocks and growth 32.
 
     Args:
         num_in_ch: Channels of the distorted image.

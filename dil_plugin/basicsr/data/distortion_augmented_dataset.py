@@ -33,8 +33,8 @@ class DistortionAugmentedDataset(data.Dataset):
     * ``lq``: the patch under one confounder, drawn anew for every sample (all that ``SRModel`` needs);
     * ``counterfactuals``: ``(n, 3, h, w)``, the patch under every confounder (for ``DILModel``);
 
-    with ``distort_on: device`` it holds ``gt`` alone and ``DILModel`` distorts whole batches on the GPU. A sample depends on
-    the seed and on the number of its draw, not on the number of workers.
+    with ``distort_on: device`` it holds ``gt`` alone and ``DILModel`` distorts whole batches on the GPU. A sample
+    depends on the seed and on the number of its draw, not on the number of workers.
 
     In validation and testing it gives whole images, cropped to a multiple of ``scale``, with one fixed distortion whose
     randomness depends on ``seed``, the image's name and the distortion alone: all methods see the same noise.
@@ -112,17 +112,16 @@ class DistortionAugmentedDataset(data.Dataset):
         size = self.options.gt_size
         height, width = image.shape[:2]
         if min(height, width) < size:
-            raise DataError(f"image '{path}' of {self.key}.dataroot_gt {self.options.dataroot_gt}: {height}x{width} pixels "
-                            f'are less than {self.key}.gt_size {size}')
+            raise DataError(f"image '{path}' of {self.key}.dataroot_gt {self.options.dataroot_gt}: {height}x{width} "
+                            f'pixels are less than {self.key}.gt_size {size}')
         patch, _ = paired_random_crop(image, image, size, 1, path)
         return augment(patch, self.options.use_hflip, self.options.use_rot)
 
     def _seeds(self, index: int) -> list[int]:
         """Seeds for the patch and for the distortions of one draw."""
-        if isinstance(index, Draw):
-            entropy = [self.options.seed, index.draw]
-        else:  # someone else's sampler: the worker's own random stream
-            entropy = torch.randint(2**31, (2, )).tolist()
+        # an index of someone else's sampler has no number: the worker's own random stream decides
+        numbered = isinstance(index, Draw)
+        entropy = [self.options.seed, index.draw] if numbered else torch.randint(2**31, (2, )).tolist()
         return [int(s) for s in np.random.SeedSequence(entropy).generate_state(2)]
 
 

@@ -48,8 +48,8 @@ def _files(options: DatasetOptions, key: str) -> list[str]:
         paths = [os.path.join(root, line.split(' (')[0].strip()) for line in file if line.strip()]
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
-        raise DataError(f'{key}.meta_info_file: {options.meta_info_file} lists {len(missing)} files that are not in {root}, '
-                        f'the first is {missing[0]}')
+        raise DataError(f'{key}.meta_info_file: {options.meta_info_file} lists {len(missing)} files that are not in '
+                        f'{root}, the first is {missing[0]}')
     return paths
 
 
@@ -57,7 +57,8 @@ def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
     root = options.dataroot_gt
     prepare = 'tools/prepare_data.py writes it'
     if not root.rstrip('/').endswith('.lmdb'):
-        raise DataError(f'{key}.dataroot_gt: {root} is not an LMDB, whose folder must end with .lmdb (io_backend type lmdb)')
+        raise DataError(f'{key}.dataroot_gt: {root} is not an LMDB, whose folder must end with .lmdb '
+                        '(io_backend type lmdb)')
     for name in ('data.mdb', 'meta_info.txt'):
         if not os.path.isfile(os.path.join(root, name)):
             raise DataError(f'{key}.dataroot_gt: {root} has no {name}; {prepare}')
@@ -74,8 +75,8 @@ def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
     if options.phase == 'train':
         small = [m for m in matches if min(int(m['height']), int(m['width'])) < options.gt_size]
         if small:
-            raise DataError(f'{key}.gt_size: {options.gt_size} is more than the size of {len(small)} images in {root}, the '
-                            f'first is {small[0]["name"]} with {small[0]["height"]}x{small[0]["width"]} pixels')
+            raise DataError(f'{key}.gt_size: {options.gt_size} is more than the size of {len(small)} images in {root}, '
+                            f'the first is {small[0]["name"]} with {small[0]["height"]}x{small[0]["width"]} pixels')
     return [m['name'].split('.')[0] for m in matches]
 
 

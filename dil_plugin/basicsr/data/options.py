@@ -34,7 +34,7 @@ class DatasetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                                Meta(description='distort_on worker: also give each patch under every confounder. '
                                     'Default: true for DILModel, false for other models.')] = True
     distortions: Annotated[list[Any] | None,
-                           Meta(description="The confounders; taken from the top level's block where not given.")] = None
+                           Meta(description="The confounders. Default: the top level's block.")] = None
     seed: Annotated[Count, Meta(description='Seeds patches and distortions. Default: manual_seed in training, 0 in '
                                 'validation and testing.')] = 0
     num_worker_per_gpu: Annotated[Count, Meta(description='Data workers (BasicSR).')] = 0

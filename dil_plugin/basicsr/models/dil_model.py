@@ -25,12 +25,12 @@ _RANK_STRIDE = 1_000_003  # keeps the draws of the ranks, and those of the netwo
 class DILModel(SRModel):
     """``SRModel`` whose gradient is one of DIL's meta-gradients.
 
-    Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the confounders).
-    ``logger.pbar: true`` shows a progress bar. Checkpoints are those of ``SRModel``; training states also hold the inner
-    optimiser's moments and the generators.
+    Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the
+    confounders); ``logger.pbar: true`` shows a progress bar. Checkpoints are those of ``SRModel``; training states also
+    hold the inner optimiser's moments and the generators.
 
-    Batches come from a ``DistortionAugmentedDataset``, or from any data set that gives ``gt``; where it gives ``lq`` too
-    (real pairs), counterfactuals are made from ``gt`` and the pair is the query batch.
+    Batches come from a ``DistortionAugmentedDataset``, or from any data set that gives ``gt``; where it gives ``lq``
+    too (real pairs), counterfactuals are made from ``gt`` and the pair is the query batch.
 
     In a distributed run each process holds the bare network; inner and outer gradients are averaged over the processes,
     so ranks together compute the meta-gradient of their joint batch.
@@ -166,7 +166,11 @@ class DILModel(SRModel):
             'iter': current_iter,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
-            'dil': {'variant': self.dil.variant, 'state': self.variant.state_dict(), 'sampler': self.sampler.state_dict()},
+            'dil': {
+                'variant': self.dil.variant,
+                'state': self.variant.state_dict(),
+                'sampler': self.sampler.state_dict(),
+            },
         }
         save_atomically(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
 
@@ -177,9 +181,10 @@ class DILModel(SRModel):
         if saved.get('variant') == self.dil.variant:
             self.variant.load_state_dict(saved['state'])
         else:
-            get_root_logger().warning(f'The training state is of variant {saved.get("variant", "none")}: the inner state of '
-                                      f'variant {self.dil.variant} starts anew.')
+            get_root_logger().warning(f'The training state is of variant {saved.get("variant", "none")}: the inner '
+                                      f'state of variant {self.dil.variant} starts anew.')
         if saved and not self.opt['dist']:
             self.sampler.load_state_dict(saved['sampler'])
         else:  # the state holds rank 0's generators only; the others must not repeat its draws
-            self.sampler = build_sampler(self.dil, self.distortions, self._sampler_seed(resume_state['iter']), self.device)
+            seed = self._sampler_seed(resume_state['iter'])
+            self.sampler = build_sampler(self.dil, self.distortions, seed, self.device)

@@ -8,10 +8,8 @@ import torch
 from msgspec import UNSET
 
 from dil_plugin.distortions import DistortionSet
-from dil_plugin.learning.options import DILOptions
+from dil_plugin.learning.options import VARIANTS, DILOptions
 from dil_plugin.sampling import MetaBatchSampler
-
-_USES = {'sf': (True, False), 'pf': (True, True), 'ss': (True, True), 'ps': (True, True), 'erm': (False, True)}
 
 
 def build_sampler(options: DILOptions,
@@ -19,9 +17,10 @@ def build_sampler(options: DILOptions,
                   seed: int = 0,
                   device: torch.device | str = 'cpu') -> MetaBatchSampler:
     """The sampler that the variant of ``options`` needs; ``seed`` must differ between ranks."""
-    confounders, query = _USES[options.variant]
+    variant = VARIANTS[options.variant]
     erm_steps = None if options.erm_steps is UNSET else options.erm_steps
-    return MetaBatchSampler(distortions, confounders, query, options.patches, erm_steps, seed, device)
+    return MetaBatchSampler(distortions, variant.uses_confounders, variant.uses_query, options.patches, erm_steps, seed,
+                            device)
 
 
 def save_atomically(content: Any, path: str) -> None:

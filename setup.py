@@ -1,0 +1,39 @@
+"""Installs the plugin: ``pip install -e .`` (README.md has the commands that pin everything)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+version = re.search(r"__version__ = '(.+)'", (ROOT / 'dil_plugin' / '__init__.py').read_text()).group(1)
+
+setup(
+    name='dil_plugin',
+    version=version,
+    description='Distortion invariant representation learning (DIL) for image restoration, a plugin for BasicSR',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['dil_plugin', 'dil_plugin.*']),
+    package_data={'dil_plugin.verification': ['vectors/*.npz']},
+    python_requires='>=3.10,<3.13',
+    install_requires=[
+        'torch>=2.4',
+        'torchvision',
+        'basicsr>=1.4.2',  # brings OpenCV, lmdb, numpy, scipy
+        'kornia>=0.7.4',
+        'msgspec>=0.18.6',
+        'lmdb',
+        'matplotlib',
+        'numpy',
+        'tqdm',
+    ],
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+    ],
+)
