@@ -19,9 +19,16 @@ def run(pipeline: Callable[[str], None], root_path: str) -> None:
     try:
         pipeline(root_path)
     except DILError as error:
-        # raised in a data worker it carries that worker's traceback; its own last line is the message
-        print(f'error: {str(error).strip().splitlines()[-1].split("Error: ")[-1]}', file=sys.stderr)
+        print(f'error: {message(error)}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+
+
+def message(error: DILError) -> str:
+    """The error's message in one line; raised in a data worker it carries that worker's traceback, whose end it is."""
+    text = str(error).strip()
+    if 'Traceback (most recent call last)' in text:
+        text = text.splitlines()[-1].split('Error: ', 1)[-1]
+    return ' '.join(text.split())

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dil_plugin.errors import OptionError
 from dil_plugin.learning.types import Pair, Params
 
 OUTPUTS = ('all', 'first', 'last')
@@ -25,7 +26,8 @@ class NetworkLoss:
             supervision), ``first`` or ``last`` takes one.
 
     Raises:
-        ValueError: ``outputs`` is none of these, or an output's shape differs from the target's.
+        ValueError: ``outputs`` is none of these.
+        OptionError: An output's shape differs from the target's (raised by the call).
     """
 
     def __init__(self, network: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor], outputs: str = 'all') -> None:
@@ -52,8 +54,8 @@ class NetworkLoss:
         chosen = select_outputs(outputs, self.outputs)
         for output in chosen:
             if output.shape != gt.shape:
-                raise ValueError(f'the network returns {tuple(output.shape)} for a target of {tuple(gt.shape)}: '
-                                 'check scale, network_g and train.dil.outputs')
+                raise OptionError(f'the network returns {tuple(output.shape)} for a target of {tuple(gt.shape)}: '
+                                  'check scale, network_g and train.dil.outputs')
         return torch.stack([self.criterion(output, gt) for output in chosen]).sum() if len(chosen) > 1 \
             else self.criterion(chosen[0], gt)
 

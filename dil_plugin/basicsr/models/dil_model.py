@@ -56,12 +56,12 @@ class DILModel(SRModel):
 
     def init_training_settings(self) -> None:
         """Losses, optimisers and schedulers as ``SRModel``, then the variant and its sampler."""
+        if not any(p.requires_grad for p in self.net_g.parameters()):
+            raise OptionError('network_g: all parameters are frozen (requires_grad: false); there is nothing to train')
         super().init_training_settings()
         seed, rank = int(self.opt['manual_seed']), int(self.opt['rank'])
         self.loss = NetworkLoss(self.net_g, self._criterion, self.dil.outputs)
         self.params = self.loss.parameters()
-        if not self.params:
-            raise OptionError('network_g: all parameters are frozen (requires_grad: false); there is nothing to train')
         self.variant = build_variant(self.dil, self.params, seed, average_over_ranks)
         self.sampler = build_sampler(self.dil, self.distortions, self._sampler_seed(0), self.device)
         self.log_parts: dict[str, Tensor] = {}

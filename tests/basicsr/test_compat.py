@@ -1,0 +1,58 @@
+import subprocess
+import sys
+
+import torch
+
+from dil_plugin.basicsr import compat
+
+
+def test_plain_import_needs_torch_only():
+    code = ('import sys, dil_plugin; heavy = {"basicsr", "cv2", "kornia", "msgspec"} & set(sys.modules);'
+            'assert not heavy, heavy')
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_one_import_registers_everything():
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
+    assert 'RRDBNetNoUpsample' in ARCH_REGISTRY
+    assert 'DistortionAugmentedDataset' in DATASET_REGISTRY
+    assert 'DILModel' in MODEL_REGISTRY
+
+
+def test_adapting_twice_changes_nothing():
+    from basicsr import train
+    from basicsr.models.base_model import BaseModel
+    from basicsr.utils import options
+
+    def replaced():
+        return train.parse_options, train.load_resume_state, options.init_dist, BaseModel.model_to_device
+
+    before = replaced()
+    compat.adapt_imports()
+    compat.adapt_basicsr()
+    assert replaced() == before
+
+
+def test_core_packages_import_neither_framework():
+    code = ('import sys, dil_plugin.learning, dil_plugin.distortions, dil_plugin.sampling, dil_plugin.data_preparation;'
+            'assert not {"basicsr", "mmagic", "mmengine"} & set(sys.modules)')
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_grayscale_shim_is_torchvisions():
+    from basicsr.data.degradations import rgb_to_grayscale
+    image = torch.rand(1, 3, 5, 5)
+    weights = torch.tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)
+    torch.testing.assert_close(rgb_to_grayscale(image), (image * weights).sum(1, keepdim=True), rtol=0, atol=1e-6)
+
+
+def test_newest_state_is_found_by_number(tmp_path):
+    folder = tmp_path / 'experiments' / 'run' / 'training_states'
+    folder.mkdir(parents=True)
+    for iteration in (800, 1000):
+        torch.save({'iter': iteration}, folder / f'{iteration}.state')
+    opt = {'auto_resume': True, 'root_path': str(tmp_path), 'name': 'run', 'num_gpu': 0,
+           'path': {'models': str(tmp_path)}, 'network_g': {}}
+    assert compat.load_resume_state(opt)['iter'] == 1000
+    assert opt['path']['pretrain_network_g'].endswith('net_g_1000.pth')
+
