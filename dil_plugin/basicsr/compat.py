@@ -47,22 +47,22 @@ def _import_torchvision() -> None:
 
 def adapt_basicsr() -> None:
     """Replaces what fails without a GPU, and has every parsed YAML checked before training starts."""
-    import basicsr.models.base_model
-    import basicsr.test
-    import basicsr.train
-    import basicsr.utils.dist_util
-    import basicsr.utils.options
+    from basicsr.models.base_model import BaseModel
+    from basicsr.models.sr_model import SRModel
 
     from dil_plugin.basicsr.data.draw_sampler import DrawSampler
-    train, test, options = (importlib.import_module(f'basicsr.{name}') for name in ('train', 'test', 'utils.options'))
+
+    # by name: the package also exports functions of these names
+    train, test, options, dist_util = (
+        importlib.import_module(f'basicsr.{name}') for name in ('train', 'test', 'utils.options', 'utils.dist_util'))
     parse = _checked(options.parse_options)
     for module in (options, train, test):
         module.parse_options = parse
     train.load_resume_state = load_resume_state
     train.EnlargedSampler = DrawSampler
-    options.init_dist = basicsr.utils.dist_util.init_dist = _with_gloo(basicsr.utils.dist_util.init_dist)
-    base_model = basicsr.models.base_model.BaseModel
-    base_model.model_to_device = _on_cpu_too(base_model.model_to_device)
+    options.init_dist = dist_util.init_dist = _with_gloo(dist_util.init_dist)
+    BaseModel.model_to_device = _on_cpu_too(BaseModel.model_to_device)
+    SRModel.test = _on_bare_network(SRModel.test)
 
 
 def _checked(parse_options: Any) -> Any:
@@ -78,6 +78,10 @@ def _checked(parse_options: Any) -> Any:
         with reading_options():
             opt, args = parse_options(root_path, is_train)
             opt['root_path'] = root_path
+        if opt['dist']:  # without a manual_seed each process drew one of its own; the confounders' order must agree
+            seeds = [opt['manual_seed']]
+            torch.distributed.broadcast_object_list(seeds, src=0)
+            opt['manual_seed'] = seeds[0]
         complete_options(opt)
         # BasicSR seeds before it applies --force_yml: manual_seed given there would not reach the initialisation
         set_random_seed(opt['manual_seed'] + opt['rank'])
@@ -122,6 +126,24 @@ def _on_cpu_too(model_to_device: Any) -> Any:
 
     to_device.takes_cpu = True  # type: ignore[attr-defined]
     return to_device
+
+
+def _on_bare_network(test: Any) -> Any:
+    """``SRModel.test``, which only rank 0 calls: a wrapped network with buffers would wait for the other ranks."""
+    if getattr(test, 'on_bare_network', False):
+        return test
+
+    @functools.wraps(test)
+    def bare(self: Any) -> None:
+        wrapped = self.net_g
+        self.net_g = self.get_bare_model(wrapped)
+        try:
+            test(self)
+        finally:
+            self.net_g = wrapped
+
+    bare.on_bare_network = True  # type: ignore[attr-defined]
+    return bare
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:

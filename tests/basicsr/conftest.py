@@ -60,7 +60,7 @@ def crops_lmdb(crops, tmp_path_factory):
     return target
 
 
-@pytest.fixture()
+@pytest.fixture
 def base(crops):
     """The options of a short training run; change them and hand them to ``train``."""
     opt = copy.deepcopy(BASE)
@@ -68,7 +68,7 @@ def base(crops):
     return opt
 
 
-@pytest.fixture()
+@pytest.fixture
 def pipeline(tmp_path, monkeypatch):
     """Runs BasicSR's train or test pipeline in this process; returns the root folder."""
 
@@ -86,7 +86,7 @@ def pipeline(tmp_path, monkeypatch):
     return run
 
 
-@pytest.fixture()
+@pytest.fixture
 def parsed(tmp_path, monkeypatch):
     """The options as the pipelines would get them."""
 
@@ -100,7 +100,7 @@ def parsed(tmp_path, monkeypatch):
     return parse
 
 
-@pytest.fixture()
+@pytest.fixture
 def shared_data():
     """Real images, where they are at hand."""
     folder = Path(os.environ.get('DIL_TEST_DATA', ROOT.parent / 'shared' / 'data'))

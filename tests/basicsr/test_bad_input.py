@@ -43,7 +43,7 @@ BAD_OPTIONS = [
     ('model_type', 'DILmodel', ['model_type', 'DILmodel', "did you mean 'DILModel'"]),
     ('network_g/type', 'RRDBNett', ['network_g.type', 'RRDBNett', "did you mean 'RRDBNet'"]),
     ('num_gpu', 2, ['num_gpu', '2', '0']),
-    ('datasets/train/type', 'DistortionAugmented', ['datasets.train.type', "did you mean 'DistortionAugmentedDataset'"]),
+    ('datasets/train/type', 'DistortionAugmented', ['datasets.train.type', 'DistortionAugmented', 'allowed']),
     ('datasets/train/batch_size_per_gpu', 6, ['datasets.train.batch_size_per_gpu', '6', 'multiples of 4']),
     ('datasets/train/batch_size_per_gpu', 0, ['datasets.train.batch_size_per_gpu', '0', '>= 1']),
     ('datasets/train/gt_size', 0, ['datasets.train.gt_size', '0', '>= 1']),

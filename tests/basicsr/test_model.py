@@ -320,10 +320,21 @@ def free_port():
         return s.getsockname()[1]
 
 
-@pytest.mark.parametrize('variant', ['sf', 'ps'])
-def test_two_gloo_processes_train(base, tmp_path, variant):
+@pytest.mark.parametrize('variant', ['sf', 'ps', 'SRModel'])
+def test_two_gloo_processes_train(base, crops, tmp_path, variant):
     base['name'] = f'gloo_{variant}_{os.getpid()}'
-    base['train'].update(dil=VARIANTS[variant], total_iter=2)
+    base['train']['total_iter'] = 2
+    del base['manual_seed']
+    if variant == 'SRModel':  # a network with buffers, validated by rank 0 without EMA
+        del base['train']['dil']
+        base.update(model_type='SRModel', network_g=ARCHS['SwinIR'])
+        base['train']['ema_decay'] = 0
+    else:
+        base['train']['dil'] = VARIANTS[variant]
+    base['datasets']['val_1'] = {
+        'name': 'val', 'type': 'DistortionAugmentedDataset', 'dataroot_gt': str(crops), 'io_backend': {'type': 'disk'},
+        'distortions': [{'type': 'GaussianNoise', 'sigma': 30}]}
+    base['val'] = {'val_freq': 2, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
     path = tmp_path / 'gloo.yml'
     path.write_text(yaml.safe_dump(base))
     try:
