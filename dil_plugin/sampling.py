@@ -96,9 +96,8 @@ class MetaBatchSampler:
         indices = self.distortions.draw(clean.shape[0], self.choices)
         if counterfactuals is None:
             return Pair(self.distortions.assign(clean, indices, self.noise), clean)
-        rows = torch.arange(clean.shape[0])
-        device = clean.device
-        return Pair(counterfactuals[slot][rows.to(device), indices.to(device, non_blocking=True)], clean)
+        rows = torch.arange(clean.shape[0], device=clean.device)
+        return Pair(counterfactuals[slot][rows, indices.to(clean.device, non_blocking=True)], clean)
 
     def _slots(self, batch_size: int) -> list[slice]:
         size = batch_size // self.parts
