@@ -1,6 +1,7 @@
 """Strict conversion of YAML blocks to typed options: an unknown or wrong option fails with its full key."""
 
 import difflib
+import math
 import re
 import types
 import typing
@@ -39,6 +40,7 @@ def convert(raw: Any, cls: type[T], key: str) -> T:
     if not isinstance(raw, Mapping):
         raise OptionError(f'{key}: expected a block of options, got {raw!r}')
     _refuse_unknown(raw, cls, key)
+    _refuse_infinite(raw, key)
     try:
         return msgspec.convert(raw, cls)
     except msgspec.ValidationError as error:
@@ -57,6 +59,15 @@ def _refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
             raise OptionError(f"{key}: unknown option '{name}'; {did_you_mean(str(name), allowed)}")
         if isinstance(value, Mapping) and name in fields:
             _refuse_unknown(value, fields[name], f'{key}.{name}')
+
+
+def _refuse_infinite(raw: Any, key: str) -> None:
+    """No option has a use for an infinite number, and ``Meta(ge=0)`` lets it pass."""
+    if isinstance(raw, float) and math.isinf(raw):
+        raise OptionError(f'{key}: Expected a finite number; got {raw!r}')
+    items = raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, list) else ()
+    for name, value in items:
+        _refuse_infinite(value, f'{key}[{name}]' if isinstance(raw, list) else f'{key}.{name}')
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -84,6 +95,8 @@ def _explain(message: str, raw: Any, cls: Any, key: str) -> str:
     match = re.fullmatch(r'(?P<what>.*?)(?: - at `(?:\$|key in \$)(?P<path>.*)`)?', message, flags=re.DOTALL)
     assert match is not None
     path = match['path'] or ''
+    if match['what'].startswith('.'):  # from a struct's own check of several fields, which names one of them
+        return f'{key}{match["what"]}'
     value, hint, parent = raw, cls, cls
     for name, index in re.findall(r'\.(\w+)|\[(\d+)\]', path):
         struct = _struct_for(hint, value) if isinstance(value, Mapping) else None

@@ -56,10 +56,11 @@ class MetaBatchSampler:
     def check_batch_size(self, batch_size: int, key: str = 'datasets.train.batch_size_per_gpu') -> None:
         """Raises OptionError unless the batch can be divided as ``patches`` asks."""
         if batch_size % self.parts:
+            n = len(self.distortions)
+            query = ' and a query batch' if self.uses_query else ''
+            needs = f'{n} confounders{query}' if self.uses_confounders else f'{self.erm_steps} plain steps of erm'
             raise OptionError(f'{key}: {batch_size} cannot be divided into {self.parts} equal parts, which '
-                              f'train.dil.patches: fresh needs with {len(self.distortions)} confounders'
-                              f'{" and a query batch" if self.uses_confounders and self.uses_query else ""}; '
-                              f'allowed: multiples of {self.parts}')
+                              f'train.dil.patches: fresh needs for {needs}; allowed: multiples of {self.parts}')
 
     def sample(self, gt: Tensor, lq: Tensor | None = None, counterfactuals: Tensor | None = None) -> list[MetaBatch]:
         """The meta-batches of one iteration.

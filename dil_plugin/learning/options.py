@@ -69,7 +69,7 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.variant in ('ss', 'ps') and isinstance(self.inner, Adam):
-            raise ValueError(f'inner.type: variant {self.variant} differentiates through a gradient step (Eq. 3); '
+            raise ValueError(f'.inner.type: variant {self.variant} differentiates through a gradient step (Eq. 3); '
                              "got 'Adam', allowed: SGD")
 
     def unused(self) -> list[str]:

@@ -163,7 +163,7 @@ class SerialSecondOrder(_Stateless):
                 total = v
             inner_losses.append(inner.value)
             outer_losses.append(outer.detach())
-            del inner, phi, outer, v  # or this confounder's graph would live on beside the next one's
+            del inner, phi, outer, v  # parameter-sized, and not to live on beside the next confounder's
         return MetaGradient(total, torch.stack(inner_losses), torch.stack(outer_losses).mean())
 
 

@@ -18,10 +18,24 @@ def identity(grads: Grads) -> Grads:
 
 
 def gradient(value: Tensor, params: Params, create_graph: bool = False) -> Grads:
-    """``d value / d params``, zeros for parameters that the value does not depend on."""
-    return list(
-        torch.autograd.grad(
-            value, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True))
+    """``d value / d params``, zeros for parameters that the value does not depend on.
+
+    No two share memory, so that they may be updated in place: autograd gives one tensor as the gradient of both terms
+    of a sum of parameters, and tensors of stride 0.
+    """
+    grads = torch.autograd.grad(
+        value, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True)
+    return list(grads) if create_graph else _unshared(grads)
+
+
+def _unshared(grads: Sequence[Tensor]) -> Grads:
+    seen: set[int] = set()
+    own = []
+    for grad in grads:
+        storage = grad.untyped_storage().data_ptr()
+        own.append(grad.clone(memory_format=torch.contiguous_format) if storage in seen or 0 in grad.stride() else grad)
+        seen.add(storage)
+    return own
 
 
 def mean_gradient(loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> tuple[Grads, Tensor]:
