@@ -89,15 +89,14 @@ def credits_of(photographs: Sequence[Photograph]) -> str:
     return '; '.join(f'{photograph.name} ({photograph.credit})' for photograph in photographs)
 
 
-
-
 def draw_curve(scores: Scores, options: Path, out: Path) -> None:
     """Writes ``curve.png``: PSNR over the noise level."""
     psnr = {name: [score.psnr for score in values] for name, values in scores.items()}
     levels = training_levels(options)
     noisy = {'noisy input': psnr.pop('noisy')}
     figure = degree_curve(settings.SEEN + settings.UNSEEN, psnr, training_range=(min(levels), max(levels)),
-                          references=noisy, title=f'Mean over {len(TEST)} photographs not trained on; one short run, one seed')
+                          references=noisy,
+                          title=f'Mean over {len(TEST)} photographs not trained on; one short run, one seed')
     save_png(figure, out / 'curve.png')
 
 

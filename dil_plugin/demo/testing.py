@@ -70,8 +70,6 @@ def score_noisy(test_set: Any, level: float, out: Path) -> Score:
     return Score(**{name: total / len(test_set) for name, total in totals.items()})
 
 
-
-
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """One thread for torch meanwhile: on a busy machine more make these small networks many times slower."""
