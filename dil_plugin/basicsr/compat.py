@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from dil_plugin.errors import DataError, OptionError
+
 _torchvision_operators: torch.library.Library | None = None
 
 
@@ -98,6 +100,10 @@ def _with_gloo(init_dist: Any) -> Any:
 
     @functools.wraps(init_dist)
     def init(launcher: str, backend: str | None = None, **kwargs: Any) -> None:
+        commands = {'pytorch': ('RANK', 'torchrun --nproc_per_node=N'), 'slurm': ('SLURM_PROCID', 'srun')}
+        variable, command = commands[launcher]
+        if variable not in os.environ:
+            raise OptionError(f'--launcher: {launcher}, but {variable} is not set; start the tool by {command}')
         if torch.cuda.is_available():
             return init_dist(launcher, backend or 'nccl', **kwargs)
         if launcher == 'slurm':
@@ -152,8 +158,6 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     With ``--auto_resume`` it is the newest state of this experiment, otherwise ``path.resume_state``.
     """
     from basicsr.utils import check_resume
-
-    from dil_plugin.errors import DataError
     path = opt['path'].get('resume_state')
     if opt['auto_resume']:
         folder = os.path.join(opt['root_path'], 'experiments', opt['name'], 'training_states')
@@ -163,9 +167,22 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
             path = opt['path']['resume_state'] = os.path.join(folder, f'{max(iterations)}.state')
     if not path:
         return None
-    if not os.path.isfile(path):
-        raise DataError(f'path.resume_state: there is no file {path}')
-    state = torch.load(path, map_location='cpu' if opt['num_gpu'] == 0 else 'cuda', weights_only=True)
+    state = load_checkpoint(path, 'path.resume_state', 'cpu' if opt['num_gpu'] == 0 else 'cuda')
     opt['path'].setdefault('resume_state', path)
     check_resume(opt, state['iter'])
     return state
+
+
+def load_checkpoint(path: str, key: str, map_location: str = 'cpu') -> Any:
+    """``torch.load`` of tensors and plain containers alone; ``key`` names the option that the path comes from.
+
+    Raises:
+        DataError: There is no such file, or it is truncated or no checkpoint.
+    """
+    if not os.path.isfile(path):
+        raise DataError(f'{key}: there is no file {path}')
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that it cannot read
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f'{key}: {path} cannot be read as a checkpoint ({reason})') from None

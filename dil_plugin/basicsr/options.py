@@ -28,6 +28,8 @@ def reading_options() -> Iterator[None]:
         raise OptionError(f'-opt: not a YAML file: {error}') from None
     except KeyError as error:
         raise OptionError(f'the options have no key {error} (needed by BasicSR, or named in --force_yml)') from None
+    except (AttributeError, TypeError) as error:
+        raise OptionError(f'-opt: not laid out as BasicSR expects ({error})') from None
 
 
 def complete_options(opt: dict[str, Any]) -> None:
@@ -39,6 +41,7 @@ def complete_options(opt: dict[str, Any]) -> None:
     Raises:
         OptionError: Something is unknown, wrong or missing; the message names the key, the value and what is allowed.
     """
+    _check_required(opt)
     _check_names(opt)
     _check_device(opt)
     ours = opt['model_type'] == MODEL
@@ -60,7 +63,7 @@ def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, Distorti
     Raises:
         OptionError: A block is missing or wrong.
     """
-    if 'dil' not in opt.get('train', {}):
+    if 'dil' not in (opt.get('train') or {}):
         raise OptionError('train.dil: the block is missing; model_type DILModel needs it, as in '
                           'dil: {variant: sf, inner: {type: Adam, lr: 0.0001}}')
     if opt.get('distortions') is None:
@@ -69,8 +72,26 @@ def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, Distorti
     return parse_dil_options(opt['train']['dil']), parse_distortions(opt['distortions'])
 
 
+_REQUIRED = {
+    True: ['network_g.type', 'datasets.train.batch_size_per_gpu', 'datasets.train.num_worker_per_gpu',
+           'train.total_iter', 'train.optim_g.type', 'train.scheduler.type', 'logger.print_freq',
+           'logger.save_checkpoint_freq'],
+    False: ['network_g.type', 'val.save_img'],
+}
+
+
+def _check_required(opt: Mapping[str, Any]) -> None:
+    """What BasicSR reads without asking whether it is there."""
+    for key in _REQUIRED[opt['is_train']]:
+        block: Any = opt
+        for name in key.split('.'):
+            block = block.get(name) if isinstance(block, Mapping) else None
+        if block is None:
+            raise OptionError(f'{key}: missing; BasicSR needs it')
+
+
 def _check_names(opt: Mapping[str, Any]) -> None:
-    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
     def check(key: str, name: Any, registry: Any) -> None:
         known = [known_name for known_name, _ in registry]
@@ -82,6 +103,12 @@ def _check_names(opt: Mapping[str, Any]) -> None:
         check(f'datasets.{name}.type', dataset.get('type'), DATASET_REGISTRY)
     for key in (k for k in opt if k.startswith('network_')):
         check(f'{key}.type', opt[key].get('type'), ARCH_REGISTRY)
+    train = opt.get('train') or {}
+    for key in ('pixel_opt', 'perceptual_opt'):
+        if train.get(key):
+            check(f'train.{key}.type', train[key].get('type'), LOSS_REGISTRY)
+    for name, metric in ((opt.get('val') or {}).get('metrics') or {}).items():
+        check(f'val.metrics.{name}.type', metric.get('type'), METRIC_REGISTRY)
 
 
 def _check_device(opt: Mapping[str, Any]) -> None:

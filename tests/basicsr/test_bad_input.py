@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+import torch
 import yaml
 from basicsr.data import build_dataset
 
@@ -41,6 +42,10 @@ BAD_OPTIONS = [
     ('distortions', [{'type': 'GausianNoise', 'sigma': 1}], ['distortions[0].type', "did you mean 'GaussianNoise'"]),
     ('distortions', [{'type': 'GaussianBlur', 'sigma': 9}], ['datasets.train.gt_size', '16', '28']),
     ('model_type', 'DILmodel', ['model_type', 'DILmodel', "did you mean 'DILModel'"]),
+    ('train/pixel_opt/type', 'L1Los', ['train.pixel_opt.type', "did you mean 'L1Loss'"]),
+    ('train', None, ['train.total_iter', 'missing']),
+    ('logger', {'print_freq': 1}, ['logger.save_checkpoint_freq', 'missing']),
+    ('path', None, ['-opt', 'not laid out']),
     ('network_g/type', 'RRDBNett', ['network_g.type', 'RRDBNett', "did you mean 'RRDBNet'"]),
     ('num_gpu', 2, ['num_gpu', '2', '0']),
     ('datasets/train/type', 'DistortionAugmented', ['datasets.train.type', 'DistortionAugmented', 'allowed']),
@@ -158,6 +163,54 @@ def test_all_parameters_frozen(base, parsed):
     base['network_g'] = {'type': 'FrozenForTest'}
     with pytest.raises(OptionError, match='network_g: all parameters are frozen'):
         build_model(parsed(base))
+
+
+@pytest.mark.parametrize(('key', 'value', 'words'), [
+    ('train/optim_g/type', 'Adamm', ['train', 'optimizer Adamm']),
+    ('train/scheduler/type', 'Cosine', ['train', 'Scheduler Cosine']),
+    ('network_g/num_feats', 3, ['network_g', 'num_feats']),
+])
+def test_what_basicsr_cannot_build(base, parsed, key, value, words):
+    from basicsr.models import build_model
+    put(base, key, value)
+    with pytest.raises(OptionError) as error:
+        build_model(parsed(base))
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(('content', 'words'), [
+    (None, ['there is no file']),
+    (b'x' * 100, ['cannot be read as a checkpoint']),
+    ({'weights': {}}, ["has no 'params'", 'weights']),
+    ({'params': {'conv.weight': torch.zeros(1)}}, ['does not fit network_g', 'Missing key']),
+])
+def test_bad_checkpoint(base, parsed, tmp_path, content, words):
+    from basicsr.models import build_model
+    path = tmp_path / 'net.pth'
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    base['path']['pretrain_network_g'] = str(path)
+    with pytest.raises(DataError) as error:
+        build_model(parsed(base))
+    for word in ['path.pretrain_network_g', str(path), *words]:
+        assert word in str(error.value)
+
+
+def test_truncated_training_state(base, pipeline):
+    root = pipeline(base)
+    state = root / 'experiments/run/training_states/4.state'
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r'path.resume_state: .*4\.state cannot be read'):
+        pipeline(base, 'train', '--auto_resume')
+
+
+def test_launcher_without_torchrun(base, parsed, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    with pytest.raises(OptionError, match='--launcher: pytorch, but RANK is not set; start the tool by torchrun'):
+        parsed(base, True, '--launcher', 'pytorch')
 
 
 def run_train(path, *arguments):

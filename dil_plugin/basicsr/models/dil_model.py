@@ -12,6 +12,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dil_plugin.basicsr.compat import load_checkpoint
 from dil_plugin.basicsr.models.meta_training import build_sampler, save_atomically
 from dil_plugin.basicsr.options import parse_training_options
 from dil_plugin.errors import DataError, OptionError
@@ -44,7 +45,37 @@ class DILModel(SRModel):
             self.outputs = opt.get('train', {}).get('dil', {}).get('outputs', 'all')
         self.counterfactuals: Tensor | None = None
         self.lq: Tensor | None = None
-        super().__init__(opt)
+        try:
+            super().__init__(opt)
+        except NotImplementedError as error:  # BasicSR's word for an optimiser or scheduler it does not have
+            raise OptionError(f'train: {error}') from None
+        except TypeError as error:
+            if '__init__() got an unexpected keyword' not in str(error):
+                raise
+            raise OptionError(f'network_g, a loss or a scheduler: {error}') from None
+
+    def load_network(self,
+                     net: nn.Module,
+                     load_path: str,
+                     strict: bool = True,
+                     param_key: str | None = 'params') -> None:
+        """As BasicSR's; raises DataError, naming the file, where it does not hold this network's parameters."""
+        content = load_checkpoint(load_path, 'path.pretrain_network_g')
+        if param_key is not None:
+            keys = [key for key in (param_key, 'params') if isinstance(content, dict) and key in content]
+            if not keys:
+                found = ', '.join(map(str, list(content)[:3])) if isinstance(content, dict) else type(content).__name__
+                raise DataError(f"path.pretrain_network_g: {load_path} has no '{param_key}' (path.param_key_g); it holds "
+                                f'{found}')
+            get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, param key: [{keys[0]}].')
+            content = content[keys[0]]
+        content = {name.removeprefix('module.'): value for name, value in content.items()}
+        self._print_different_keys_loading(net, content, strict)
+        try:
+            net.load_state_dict(content, strict=strict)
+        except RuntimeError as error:
+            reason = ' '.join(str(error).split())
+            raise DataError(f'path.pretrain_network_g: {load_path} does not fit network_g: {reason[:300]}') from None
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """The bare network on the device, with rank 0's weights on every rank."""
