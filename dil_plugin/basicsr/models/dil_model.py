@@ -65,8 +65,8 @@ class DILModel(SRModel):
             keys = [key for key in (param_key, 'params') if isinstance(content, dict) and key in content]
             if not keys:
                 found = ', '.join(map(str, list(content)[:3])) if isinstance(content, dict) else type(content).__name__
-                raise DataError(f"path.pretrain_network_g: {load_path} has no '{param_key}' (path.param_key_g), but "
-                                f"{found}")
+                raise DataError(f"path.pretrain_network_g: {load_path} has no '{param_key}' (path.param_key_g), only "
+                                f'{found}')
             get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, param key: [{keys[0]}].')
             content = content[keys[0]]
         content = {name.removeprefix('module.'): value for name, value in content.items()}
