@@ -106,11 +106,13 @@ def _explain(message: str, raw: Any, cls: Any, key: str) -> str:
     choices = [str(c) for m in _members(hint) if typing.get_origin(m) is typing.Literal for c in typing.get_args(m)]
     if path.endswith('.type'):
         choices = [str(s.__struct_config__.tag) for s in _structs(parent)]
+    what = re.sub(r'^Object missing required field `(.+)`$', r"option '\1' is missing", match['what'])
+    what = what.replace('`object`', 'a block of options').replace('`null`', 'nothing')
     allowed = f'; allowed: {", ".join(choices)}' if choices else ''
     yaml_hint = f' (YAML reads {value} as text: write !!float {value})' \
         if isinstance(value, str) and _is_number(value) else ''
     got = f'; got {value!r}' if path else ''
-    return f'{key}{path}: {match["what"]}{got}{allowed}{yaml_hint}'
+    return f'{key}{path}: {what}{got}{allowed}{yaml_hint}'
 
 
 def _is_number(text: str) -> bool:

@@ -106,9 +106,11 @@ class MetaBatchSampler:
 
     def state_dict(self) -> dict[str, Any]:
         """The generators' states."""
-        return {'choices': self.choices.get_state(), 'noise': self.noise.get_state()}
+        return {'device': self.noise.device.type, 'choices': self.choices.get_state(), 'noise': self.noise.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores ``state_dict``."""
+        """Restores ``state_dict``. Raises ValueError if it is of another kind of device, whose generators differ."""
+        if state['device'] != self.noise.device.type:
+            raise ValueError(f'the generator state is of device {state["device"]}, this is {self.noise.device.type}')
         self.choices.set_state(state['choices'].cpu())
         self.noise.set_state(state['noise'].cpu())

@@ -350,7 +350,27 @@ def test_other_folders_are_not_touched(tmp_path: Path) -> None:
 # Interruptions
 
 
-def test_continuing_after_a_corrupt_image(tmp_path: Path) -> None:
+def test_settings_may_change_while_nothing_is_stored(tmp_path: Path) -> None:
+    save(tmp_path / 'in' / 'a.png', noise(16, 24))
+    with pytest.raises(DataError, match=r'a\.png'):
+        prepare_data(tmp_path / 'in', tmp_path / 'out.lmdb', CutSettings(size=32, small='error'), workers=1)
+    summary = prepare_data(tmp_path / 'in', tmp_path / 'out.lmdb', CutSettings(size=32, small='keep'), workers=1)
+    assert summary.records == 1
+
+
+def test_an_lmdb_of_another_tool_is_neither_complete_nor_overwritten(tmp_path: Path) -> None:
+    save(tmp_path / 'in' / 'a.png', noise(16, 24))
+    out = tmp_path / 'out.lmdb'
+    prepare_data(tmp_path / 'in', out, CutSettings(), workers=1)
+    (out / 'preparation.jsonl').unlink()
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match='was not written by this tool'):
+            prepare_data(tmp_path / 'in', out, CutSettings(), workers=1, overwrite=overwrite)
+    assert verify_data(out) == 1
+
+
+def test_continuing_after_a_corrupt_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('dil_plugin.data_preparation.packing._COMMIT_SECONDS', 0.0)
     for name in 'abc':
         save(tmp_path / 'in' / f'{name}.png', noise(16, 24, seed=ord(name)))
     corrupt = tmp_path / 'in' / 'b.png'

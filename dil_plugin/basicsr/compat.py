@@ -62,6 +62,7 @@ def adapt_basicsr() -> None:
         module.parse_options = parse
     train.load_resume_state = load_resume_state
     train.EnlargedSampler = DrawSampler
+    train.create_train_val_dataloader = _with_enough_epochs(train.create_train_val_dataloader)
     options.init_dist = dist_util.init_dist = _with_gloo(dist_util.init_dist)
     BaseModel.model_to_device = _on_cpu_too(BaseModel.model_to_device)
     SRModel.test = _on_bare_network(SRModel.test)
@@ -76,10 +77,14 @@ def _checked(parse_options: Any) -> Any:
     def parse(root_path: str, is_train: bool = True) -> Any:
         from basicsr.utils import set_random_seed
 
-        from dil_plugin.basicsr.options import complete_options, reading_options
+        from dil_plugin.basicsr.options import check_forced_keys, complete_options, read_yaml, reading_options
         with reading_options():
             opt, args = parse_options(root_path, is_train)
             opt['root_path'] = root_path
+            raw = read_yaml(args.opt)
+        check_forced_keys(raw, args.force_yml or [])
+        if raw.get('num_gpu') == 'auto' and not opt['dist']:
+            opt['num_gpu'] = min(opt['num_gpu'], 1)  # one process drives one GPU; torchrun starts one for each
         if opt['dist']:  # without a manual_seed each process drew one of its own; the confounders' order must agree
             seeds = [opt['manual_seed']]
             torch.distributed.broadcast_object_list(seeds, src=0)
@@ -91,6 +96,27 @@ def _checked(parse_options: Any) -> Any:
 
     parse.checked_by_dil = True  # type: ignore[attr-defined]
     return parse
+
+
+def _with_enough_epochs(create: Any) -> Any:
+    """BasicSR's data loaders, with epochs counted in whole batches: it rounds up where the loader drops the rest."""
+    if getattr(create, 'counts_whole_batches', False):
+        return create
+
+    @functools.wraps(create)
+    def create_loaders(opt: dict[str, Any], logger: Any) -> Any:
+        train_loader, sampler, val_loaders, _, total_iters = create(opt, logger)
+        batches = len(train_loader)
+        if batches == 0:
+            train_opt = opt['datasets']['train']
+            ratio, images = train_opt.get('dataset_enlarge_ratio', 1), len(train_loader.dataset)
+            batch = train_opt['batch_size_per_gpu'] * opt['world_size']
+            raise OptionError(f'datasets.train.dataset_enlarge_ratio: {ratio} times {images} images are less than one '
+                              f'batch of {batch}; give at least {-(-batch // images)}')
+        return train_loader, sampler, val_loaders, -(-total_iters // batches), total_iters
+
+    create_loaders.counts_whole_batches = True  # type: ignore[attr-defined]
+    return create_loaders
 
 
 def _with_gloo(init_dist: Any) -> Any:
@@ -158,6 +184,9 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     With ``--auto_resume`` it is the newest state of this experiment, otherwise ``path.resume_state``.
     """
     from basicsr.utils import check_resume
+
+    from dil_plugin.basicsr.data.draw_sampler import DrawSampler, Position
+    DrawSampler.resumed_at = None
     path = opt['path'].get('resume_state')
     if opt['auto_resume']:
         folder = os.path.join(opt['root_path'], 'experiments', opt['name'], 'training_states')
@@ -167,14 +196,18 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
             path = opt['path']['resume_state'] = os.path.join(folder, f'{max(iterations)}.state')
     if not path:
         return None
-    state = load_checkpoint(path, 'path.resume_state', 'cpu' if opt['num_gpu'] == 0 else 'cuda')
+    state = load_checkpoint(path, 'path.resume_state')  # on the CPU; load_state_dict moves what belongs elsewhere
+    if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= set(state):
+        raise DataError(f'path.resume_state: {path} is not a training state')
+    batch_size = opt['datasets']['train']['batch_size_per_gpu']
+    DrawSampler.resumed_at = Position(state['epoch'], state['iter'], batch_size)
     opt['path'].setdefault('resume_state', path)
     check_resume(opt, state['iter'])
     return state
 
 
-def load_checkpoint(path: str, key: str, map_location: str = 'cpu') -> Any:
-    """``torch.load`` of tensors and plain containers alone; ``key`` names the option that the path comes from.
+def load_checkpoint(path: str, key: str) -> Any:
+    """``torch.load`` to the CPU, of tensors and plain containers alone; ``key`` names the option that gave the path.
 
     Raises:
         DataError: There is no such file, or it is truncated or no checkpoint.
@@ -182,7 +215,7 @@ def load_checkpoint(path: str, key: str, map_location: str = 'cpu') -> Any:
     if not os.path.isfile(path):
         raise DataError(f'{key}: there is no file {path}')
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that it cannot read
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f'{key}: {path} cannot be read as a checkpoint ({reason})') from None

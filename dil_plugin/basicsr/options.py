@@ -1,15 +1,17 @@
 """Checks and completes the options that BasicSR parsed, before anything is built from them."""
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 import yaml
 
+from dil_plugin.basicsr.data.image_list import clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.distortions import DistortionSet, parse_distortions
-from dil_plugin.errors import OptionError
+from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
 from dil_plugin.options import did_you_mean
 
@@ -22,14 +24,38 @@ def reading_options() -> Iterator[None]:
     """Turns what goes wrong while BasicSR reads a YAML file into errors that a user can act on."""
     try:
         yield
+    except DILError:
+        raise
     except FileNotFoundError as error:
         raise OptionError(f'-opt: there is no file {error.filename}') from None
+    except OSError as error:
+        raise OptionError(f'-opt: {error.filename} cannot be read ({error.strerror})') from None
+    except (ValueError, SyntaxError, NameError, IndexError) as error:
+        raise OptionError(f'--force_yml: expected KEY:KEY=VALUE with keys of the YAML ({error})') from None
     except yaml.YAMLError as error:
         raise OptionError(f'-opt: not a YAML file: {error}') from None
     except KeyError as error:
         raise OptionError(f'the options have no key {error} (needed by BasicSR, or named in --force_yml)') from None
     except (AttributeError, TypeError) as error:
-        raise OptionError(f'-opt: not laid out as BasicSR expects ({error})') from None
+        raise OptionError(f'-opt or --force_yml: not laid out as BasicSR expects ({error})') from None
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The options as they stand in the file."""
+    with open(path) as file:
+        return yaml.safe_load(file)
+
+
+def check_forced_keys(raw: Mapping[str, Any], entries: list[str]) -> None:
+    """Raises OptionError where ``--force_yml`` names a key that the YAML does not have: BasicSR would ignore it."""
+    for entry in entries:
+        block: Any = raw
+        for name in entry.split('=')[0].strip().split(':'):
+            if not isinstance(block, Mapping) or name not in block:
+                keys = [str(key) for key in block] if isinstance(block, Mapping) else []
+                known = did_you_mean(name, keys)
+                raise OptionError(f"--force_yml {entry}: the YAML has no key '{name}' there; {known}")
+            block = block[name]
 
 
 def complete_options(opt: dict[str, Any]) -> None:
@@ -44,6 +70,7 @@ def complete_options(opt: dict[str, Any]) -> None:
     _check_required(opt)
     _check_names(opt)
     _check_device(opt)
+    _check_values(opt)
     ours = opt['model_type'] == MODEL
     if ours and opt['is_train']:
         dil, distortions = parse_training_options(opt)
@@ -52,6 +79,7 @@ def complete_options(opt: dict[str, Any]) -> None:
             raise OptionError(f'scale: {expected}, but the confounders of the distortions block divide the resolution '
                               f'by {distortions.scale}')
         _check_batch_size(opt, dil, distortions)
+        _warn_of_pairs(opt, dil)
     for name, dataset in opt['datasets'].items():
         if dataset.get('type') == DATASET:
             _complete_dataset(opt, name, dataset)
@@ -111,6 +139,32 @@ def _check_names(opt: Mapping[str, Any]) -> None:
         check(f'val.metrics.{name}.type', metric.get('type'), METRIC_REGISTRY)
 
 
+def _check_values(opt: Mapping[str, Any]) -> None:
+    if opt['is_train']:
+        train, logger = opt['train'], opt['logger']
+        positive = {'train.total_iter': train['total_iter'], 'train.optim_g.lr': train['optim_g'].get('lr'),
+                    'logger.print_freq': logger['print_freq'],
+                    'logger.save_checkpoint_freq': logger['save_checkpoint_freq']}
+        if opt.get('val'):
+            positive['val.val_freq'] = opt['val'].get('val_freq')
+        for key, value in positive.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                hint = f' (YAML reads {value} as text: write !!float {value})' if isinstance(value, str) else ''
+                raise OptionError(f'{key}: expected a number > 0, got {value!r}{hint}')
+        if not opt['train'].get('pixel_opt') and not opt['train'].get('perceptual_opt'):
+            raise OptionError('train.pixel_opt: missing; give it, as in {type: L1Loss}, or train.perceptual_opt')
+    if opt.get('val') and not isinstance(opt['val'].get('save_img'), bool):
+        raise OptionError(f"val.save_img: expected true or false, got {opt['val'].get('save_img')!r}")
+
+
+def _warn_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
+    train = opt['datasets'].get('train', {})
+    if train.get('dataroot_lq') and dil.variant in ('sf', 'erm'):
+        effect = {'sf': 'sf has no query batch: dataroot_lq has no effect (pf, ss and ps use it)',
+                  'erm': 'erm trains on the pairs: the distortions block has no effect'}[dil.variant]
+        sys.stderr.write(f'Warning: datasets.train is of type {train["type"]}, and {effect}.\n')
+
+
 def _check_device(opt: Mapping[str, Any]) -> None:
     gpus = opt['num_gpu']
     if gpus != 0 and not torch.cuda.is_available():
@@ -153,6 +207,7 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
         dataset['distortions'] = opt['distortions']
     distortions = parse_distortions(dataset['distortions'], f'{key}.distortions')
     options = parse_dataset_options(dataset, key)
+    clean_images(options, key)  # before BasicSR makes the experiment's folder, and renames the one of an earlier run
     if train and distortions.min_size > options.gt_size:
         raise OptionError(f'{key}.gt_size: {options.gt_size} is less than the {distortions.min_size} pixels that the '
                           f'distortions need ({", ".join(distortions.labels)})')

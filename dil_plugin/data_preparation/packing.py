@@ -118,6 +118,8 @@ def prepare_data(
     if overwrite:
         _remove_output(out)
     complete = meta_path(out).is_file()
+    if complete and not journal_path(out).is_file() and not verify:
+        raise DataError(f'{out}: exists and was not written by this tool; give another output, or --verify to check it')
     entries = _begin_or_resume(out, _settings_of(settings, names), complete)
     if complete:
         count = verify_data(out, workers) if verify else len(read_meta(out))
@@ -249,6 +251,8 @@ def _remove_output(out: Path) -> None:
     if not out.is_dir():
         return
     # The meta information goes first and the journal last: interrupted in between, the output is an incomplete one.
+    if any(out.iterdir()) and not journal_path(out).is_file():
+        raise DataError(f'{out}: was not written by this tool and is not overwritten; remove it by hand')
     files = [meta_path(out)]
     if out.suffix == '.lmdb':
         files += [out / 'data.mdb', out / 'lock.mdb']
@@ -267,6 +271,9 @@ def _begin_or_resume(out: Path, now: dict[str, Any], complete: bool) -> dict[str
     journal = journal_path(out)
     if journal.is_file():
         before, entries = load_journal(journal)
+        if not entries:  # nothing was cut yet, so nothing is lost by other settings
+            write_durably(journal, json.dumps(now) + '\n')
+            return entries
         _require_same_settings(out, before, now)
         content = journal.read_bytes()
         os.truncate(journal, content.rfind(b'\n') + 1)

@@ -44,8 +44,10 @@ class DistortionSet(Sequence[Distortion]):
 
     @property
     def labels(self) -> list[str]:
-        """The confounders' names, in order."""
-        return [d.label for d in self.confounders]
+        """The confounders' names, in order; of equal ones the second is marked ``#2`` and so on."""
+        names = [d.label for d in self.confounders]
+        counts = [names[:k].count(name) + 1 for k, name in enumerate(names)]
+        return [name if count == 1 else f'{name}#{count}' for name, count in zip(names, counts, strict=True)]
 
     @property
     def scale(self) -> int:

@@ -95,7 +95,7 @@ class SerialFirstOrder:
         """Restores ``state_dict``."""
         self.walk.load_state_dict(state['walk'])
         if self.generator is not None and 'order' in state:
-            self.generator.set_state(state['order'])
+            self.generator.set_state(state['order'].cpu())
 
 
 class ParallelFirstOrder:

@@ -42,6 +42,14 @@ BAD_OPTIONS = [
     ('distortions', [{'type': 'GausianNoise', 'sigma': 1}], ['distortions[0].type', "did you mean 'GaussianNoise'"]),
     ('distortions', [{'type': 'GaussianBlur', 'sigma': 9}], ['datasets.train.gt_size', '16', '28']),
     ('model_type', 'DILmodel', ['model_type', 'DILmodel', "did you mean 'DILModel'"]),
+    ('train/optim_g/lr', '1e-4', ['train.optim_g.lr', "'1e-4'", '!!float 1e-4']),
+    ('train/total_iter', 'ten', ['train.total_iter', 'ten', '> 0']),
+    ('train/pixel_opt', None, ['train.pixel_opt', 'missing']),
+    ('val', {'val_freq': 2}, ['val.save_img', 'true or false']),
+    ('val', {'save_img': False}, ['val.val_freq', 'None']),
+    ('network_g', None, ['network_g.type', 'missing']),
+    ('datasets/train', None, ['-opt', 'not laid out']),
+    ('distortions', [{'type': 'GaussianNoise'}], ['distortions[0]', "'sigma' is missing"]),
     ('train/pixel_opt/type', 'L1Los', ['train.pixel_opt.type', "did you mean 'L1Loss'"]),
     ('train', None, ['train.total_iter', 'missing']),
     ('logger', {'print_freq': 1}, ['logger.save_checkpoint_freq', 'missing']),
@@ -205,6 +213,19 @@ def test_truncated_training_state(base, pipeline):
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(DataError, match=r'path.resume_state: .*4\.state cannot be read'):
         pipeline(base, 'train', '--auto_resume')
+
+
+@pytest.mark.parametrize(('entry', 'words'), [
+    ('train:total_itr=4', ["no key 'total_itr'", "did you mean 'total_iter'"]),
+    ('train', ['--force_yml']),
+    ('distortions:0:sigma=5', ['--force_yml']),
+    ('name=[a', ['--force_yml']),
+])
+def test_bad_forced_option(base, parsed, entry, words):
+    with pytest.raises(OptionError) as error:
+        parsed(base, True, '--force_yml', entry)
+    for word in words:
+        assert word in str(error.value)
 
 
 def test_launcher_without_torchrun(base, parsed, monkeypatch):

@@ -50,8 +50,10 @@ def test_newest_state_is_found_by_number(tmp_path):
     folder = tmp_path / 'experiments' / 'run' / 'training_states'
     folder.mkdir(parents=True)
     for iteration in (800, 1000):
-        torch.save({'iter': iteration}, folder / f'{iteration}.state')
-    opt = {'auto_resume': True, 'root_path': str(tmp_path), 'name': 'run', 'num_gpu': 0,
+        state = {'epoch': 0, 'iter': iteration, 'optimizers': [], 'schedulers': []}
+        torch.save(state, folder / f'{iteration}.state')
+    opt = {'datasets': {'train': {'batch_size_per_gpu': 1}},
+           'auto_resume': True, 'root_path': str(tmp_path), 'name': 'run', 'num_gpu': 0,
            'path': {'models': str(tmp_path)}, 'network_g': {}}
     assert compat.load_resume_state(opt)['iter'] == 1000
     assert opt['path']['pretrain_network_g'].endswith('net_g_1000.pth')

@@ -258,6 +258,63 @@ def test_resume_restores_iteration_moments_and_generators(base, pipeline, parsed
     assert torch.equal(restored['order'], state['dil']['state']['order'])
 
 
+@pytest.mark.parametrize(('variant', 'workers'), [('sf', 0), ('ps', 2), ('erm', 0)])
+def test_interrupted_equals_uninterrupted(base, pipeline, variant, workers):
+    """Killed after 4 of 6 iterations and resumed: the same weights, bit for bit (one process, CPU)."""
+    base['train'].update(dil=VARIANTS[variant], total_iter=6)
+    base['datasets']['train'].update(num_worker_per_gpu=workers, distort_on='worker', batch_size_per_gpu=8)
+    whole = pipeline(base) / 'experiments/run'
+    expected = torch.load(whole / 'models/net_g_6.pth', weights_only=True)
+    (whole / 'training_states/6.state').unlink()
+    (whole / 'models/net_g_6.pth').unlink()
+    pipeline(base, 'train', '--auto_resume')
+    resumed = torch.load(whole / 'models/net_g_6.pth', weights_only=True)
+    for name, value in expected['params'].items():
+        assert torch.equal(value, resumed['params'][name]), name
+
+
+def test_small_sets_train_all_iterations(base, pipeline, parsed):
+    """Six images, batches of 4 and no enlargement: one whole batch an epoch, and yet total_iter iterations."""
+    base['datasets']['train']['dataset_enlarge_ratio'] = 1
+    root = pipeline(base)
+    assert (root / 'experiments/run/models/net_g_4.pth').is_file()
+    base['datasets']['train']['batch_size_per_gpu'] = 8
+    with pytest.raises(OptionError, match='dataset_enlarge_ratio: 1 times 6 images .* at least 2'):
+        pipeline(base)
+
+
+def test_swinir_restores_images_of_any_size(base, parsed):
+    base['network_g'] = ARCHS['SwinIR']
+    model = model_for(parsed, base, **VARIANTS['sf'])
+    image = torch.rand(1, 3, 21, 18)
+    model.feed_data({'lq': image})
+    model.test()
+    assert model.output.shape == image.shape
+    assert torch.equal(model.lq, image)
+    padded = functional.pad(image, (0, 6, 0, 3), 'reflect')
+    with torch.no_grad():
+        assert torch.equal(model.output, model.net_g_ema(padded)[..., :21, :18])
+
+
+def test_several_gpus_in_the_machine(base, parsed, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
+    base['num_gpu'] = 'auto'
+    assert parsed(base)['num_gpu'] == 1
+    base['num_gpu'] = 4
+    with pytest.raises(OptionError, match='num_gpu: 4 in one process'):
+        parsed(base)
+
+
+def test_variants_that_do_not_use_pairs_say_so(base, crops, parsed, capfd):
+    base['datasets']['train'].update(type='PairedImageDataset', dataroot_lq=str(crops))
+    parsed(base)
+    assert 'dataroot_lq has no effect' in capfd.readouterr().err
+    base['train']['dil'] = VARIANTS['ps']
+    parsed(base)
+    assert 'Warning' not in capfd.readouterr().err
+
+
 def test_checkpoint_is_tested_by_plain_basicsr(base, pipeline, crops):
     root = pipeline(base)
     test = {
@@ -348,8 +405,9 @@ def test_two_gloo_processes_train(base, crops, tmp_path, variant):
         shutil.rmtree(ROOT / 'experiments' / base['name'], ignore_errors=True)
 
 
-def test_shipped_training_options_are_valid(parsed, tmp_path):
+def test_shipped_training_options_are_valid(parsed, monkeypatch):
     """Every YAML under options/train parses and passes all checks that need no data."""
+    monkeypatch.setattr('dil_plugin.basicsr.options.clean_images', lambda options, key: [])
     for path in sorted((ROOT / 'options/train').glob('*.yml')):
         opt = yaml.safe_load(path.read_text())
         opt['manual_seed'] = 0

@@ -33,6 +33,9 @@ def clean_images(options: DatasetOptions, key: str) -> list[str]:
     else:
         paths = _files(options, key)
     if not paths:
+        if os.path.isfile(os.path.join(root, 'data.mdb')):
+            raise OptionError(f"{key}.io_backend.type: got '{options.io_backend['type']}', but {root} is an LMDB; "
+                              'allowed: lmdb')
         raise DataError(f'{key}.dataroot_gt: {root} holds no images ({", ".join(IMAGE_SUFFIXES)})')
     return paths
 

@@ -56,6 +56,6 @@ def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
     backend = options.io_backend.get('type')
     if backend not in ('lmdb', 'disk'):
         raise OptionError(f'{key}.io_backend.type: got {backend!r}; allowed: lmdb, disk')
-    if options.gt_size % options.scale:
+    if options.phase == 'train' and options.gt_size % options.scale:
         raise OptionError(f'{key}.gt_size: {options.gt_size} is not a multiple of scale {options.scale}')
     return options

@@ -172,9 +172,22 @@ class DILModel(SRModel):
         return OrderedDict(zip(self.log_dict, values, strict=True))
 
     def test(self) -> None:
-        """Restores ``lq``; of a network with several outputs the one that ``train.dil.outputs`` says, or the last."""
+        """Restores ``lq``; of a network with several outputs the one that ``train.dil.outputs`` says, or the last.
+
+        For a network with windows (``network_g.window_size``, as SwinIR) the image is padded to whole windows by
+        reflection and the result cropped, as BasicSR's SwinIRModel does it.
+        """
+        assert self.lq is not None
+        height, width = self.lq.shape[-2:]
+        window = self.opt['network_g'].get('window_size')
+        whole = self.lq
+        if isinstance(window, int) and (height % window or width % window):
+            self.lq = nn.functional.pad(whole, (0, -width % window, 0, -height % window), 'reflect')
         super().test()
-        self.output = select_outputs(self.output, self.outputs)[-1]
+        padded, self.lq = self.lq, whole
+        output = select_outputs(self.output, self.outputs)[-1]
+        scale = output.shape[-1] // padded.shape[-1]
+        self.output = output[..., :height * scale, :width * scale]
 
     @master_only
     def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:
@@ -214,8 +227,9 @@ class DILModel(SRModel):
         else:
             get_root_logger().warning(f'The training state is of variant {saved.get("variant", "none")}: the inner '
                                       f'state of variant {self.dil.variant} starts anew.')
-        if saved and not self.opt['dist']:
+        if saved and not self.opt['dist'] and saved['sampler']['device'] == self.device.type:
             self.sampler.load_state_dict(saved['sampler'])
-        else:  # the state holds rank 0's generators only; the others must not repeat its draws
+        else:  # the state holds the generators of rank 0 and of its device: draw anew, and not what was drawn before
+            get_root_logger().info('The draws of the confounders go on from a new seed.')
             seed = self._sampler_seed(resume_state['iter'])
             self.sampler = build_sampler(self.dil, self.distortions, seed, self.device)
