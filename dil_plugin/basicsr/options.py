@@ -77,7 +77,7 @@ def complete_options(opt: dict[str, Any]) -> None:
         expected = opt.get('scale', 1)
         if distortions.scale != expected:
             raise OptionError(f'scale: {expected}, but the confounders of the distortions block divide the resolution '
-                              f'by {distortions.scale}')
+                              f'by {distortions.scale} (Distortion.scale)')
         _check_batch_size(opt, dil, distortions)
         _warn_of_pairs(opt, dil)
     for name, dataset in opt['datasets'].items():
