@@ -15,8 +15,8 @@ A new confounder is a frozen struct with a decorator::
         def apply(self, clean, generator):
             return clean * self.factor
 
-It can then be named in the ``distortions`` block of a YAML: ``{type: Darken, factor: [0.5, 0.8]}``. One that divides the
-resolution by s overrides the property ``scale`` to return s.
+It can then be named in the ``distortions`` block of a YAML: ``{type: Darken, factor: [0.5, 0.8]}``. One that divides
+the resolution by s overrides the property ``scale`` to return s.
 """
 
 from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
