@@ -25,7 +25,7 @@ from dil_plugin.data_preparation import (
     subimage_boxes,
     verify_data,
 )
-from dil_plugin.data_preparation.packing import _in_order
+from dil_plugin.data_preparation.workers import in_order
 from dil_plugin.errors import DataError, OptionError
 
 TOOL = Path(__file__).resolve().parent.parent / 'tools' / 'prepare_data.py'
@@ -301,7 +301,7 @@ def test_results_do_not_pile_up() -> None:
         for taken in range(20):
             yield (-taken,)
 
-    for number, result in enumerate(_in_order(abs, tasks(), workers=1)):
+    for number, result in enumerate(in_order(abs, tasks(), workers=1)):
         assert result == number
         assert taken - number <= 3
 

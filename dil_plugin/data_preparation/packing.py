@@ -9,21 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 from tqdm import tqdm
 
 from dil_plugin.data_preparation.images import (
@@ -45,6 +38,7 @@ from dil_plugin.data_preparation.storage import (
     read_meta,
     write_durably,
 )
+from dil_plugin.data_preparation.workers import in_order, worker_count
 from dil_plugin.errors import DataError, OptionError
 
 # The arguments of ``cut_image``.
@@ -108,7 +102,7 @@ def prepare_data(
         DataError: A source image is unusable, or ``out`` holds something else or cannot be written.
         OptionError: An argument is outside its range.
     """
-    workers = _worker_count(workers)
+    workers = worker_count(workers)
     if folder.resolve() == out.resolve() or (recursive and folder.resolve() in out.resolve().parents):
         raise OptionError(f'output {out}: must not lie where the source images are searched, in {folder}')
     sources = find_images(folder, recursive)
@@ -149,74 +143,8 @@ def verify_data(out: Path, workers: int | None = None) -> int:
     records = read_meta(out)
     if len({record.key for record in records}) != len(records):
         raise DataError(f'{meta_path(out)}: names a record twice')
-    _check_all(out, records, _worker_count(workers))
+    _check_all(out, records, worker_count(workers))
     return len(records)
-
-
-# Worker processes
-
-
-def _worker_count(workers: int | None) -> int:
-    if workers is None:
-        return min(os.cpu_count() or 1, 8)
-    if workers < 1:
-        raise OptionError(f'workers: must be at least 1, not {workers}')
-    return workers
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    """Ends this worker with its parent, which cannot tell its workers when it is killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Lets processes started inside inherit a blocked Ctrl-C: only the parent reports it, even during start-up."""
-    if not hasattr(signal, 'pthread_sigmask'):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _in_order(
-    function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], workers: int
-) -> Generator[Any, None, None]:
-    """Yields ``function(*task)`` of each task in order, with few results waiting so that memory stays bounded."""
-    with _interrupts_held():
-        context = multiprocessing.get_context('spawn')
-        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    pending: deque[tuple[Any, Future[Any]]] = deque()
-    try:
-        for task in tasks:
-            with _interrupts_held():
-                pending.append((task[0], executor.submit(function, *task)))
-            if len(pending) >= workers + 2:
-                yield pending[0][1].result()
-                pending.popleft()
-        while pending:
-            yield pending[0][1].result()
-            pending.popleft()
-    except BrokenProcessPool as error:
-        where = f'{pending[0][0]} or soon after it: ' if pending else ''
-        raise DataError(
-            f'{where}a worker process died, for lack of memory (try fewer than {workers} --workers) '
-            'or because a file it reads is damaged'
-        ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 # Preparation
@@ -312,7 +240,7 @@ def _cut_missing(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task], w
     bar = tqdm(total=len(tasks), initial=len(entries), desc='cut', unit='image', disable=None)
     batch: list[tuple[Entry, list[bytes]]] = []
     waiting, last_commit = 0, time.monotonic()
-    with bar, open_store(out) as store, closing(_in_order(cut_image, missing, workers)) as results:
+    with bar, open_store(out) as store, closing(in_order(cut_image, missing, workers)) as results:
         for entry, encoded in results:
             batch.append((entry, encoded))
             waiting += sum(map(len, encoded))
@@ -348,7 +276,7 @@ def _check_all(out: Path, records: Sequence[Record], workers: int) -> None:
     chunks = [(out, records[start : start + _CHECKED_TOGETHER]) for start in range(0, count, _CHECKED_TOGETHER)]
     problems: list[str] = []
     bar = tqdm(total=count, desc='verify', unit='record', disable=None)
-    with bar, closing(_in_order(_check_records, chunks, workers)) as results:
+    with bar, closing(in_order(_check_records, chunks, workers)) as results:
         for (_, chunk), found in zip(chunks, results, strict=True):
             problems += found
             bar.update(len(chunk))
