@@ -151,6 +151,13 @@ def test_truncated_image_in_an_lmdb_is_named(base, crops_lmdb, tmp_path):
         dataset[Draw(dataset.paths.index('chelsea_0'), 0)]
 
 
+def test_validation_image_too_small_for_the_distortion(base, crops):
+    wide = [{'type': 'GaussianBlur', 'sigma': 20}]
+    dataset = build_dataset(train_options(base, crops, 'disk', phase='val', distortions=wide))
+    with pytest.raises(DataError, match=r'astronaut_0.png.*at least 61x61 pixels, got 48x40'):
+        dataset[0]
+
+
 def test_validation_set_with_several_degrees(base, crops):
     with pytest.raises(OptionError, match='one data set per degree'):
         build_dataset(train_options(base, crops, 'disk', phase='val'))

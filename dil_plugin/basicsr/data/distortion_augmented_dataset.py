@@ -89,7 +89,11 @@ class DistortionAugmentedDataset(data.Dataset):
         name = os.path.splitext(os.path.basename(path))[0]
         digest = hashlib.sha256(f'{self.options.seed}/{name}/{distortion.label}'.encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], 'big'))
-        return {'gt': gt, 'lq': distortion(gt[None], generator)[0], 'gt_path': path, 'lq_path': path}
+        try:
+            lq = distortion(gt[None], generator)[0]
+        except ValueError as error:  # the image is too small for the distortion
+            raise DataError(f"image '{path}' of {self.key}.dataroot_gt: {error}") from None
+        return {'gt': gt, 'lq': lq, 'gt_path': path, 'lq_path': path}
 
     def _read(self, path: str) -> np.ndarray:
         """The image, ``(H, W, 3)``, BGR, uint8."""
