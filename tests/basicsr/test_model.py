@@ -258,6 +258,20 @@ def test_resume_restores_iteration_moments_and_generators(base, pipeline, parsed
     assert torch.equal(restored['order'], state['dil']['state']['order'])
 
 
+def test_state_of_another_kind_of_device(base, pipeline, parsed):
+    """Generator states of a GPU do not fit a CPU: the draws go on from a new seed, all else is restored."""
+    root = pipeline(base)
+    state = torch.load(root / 'experiments/run/training_states/4.state', weights_only=True)
+    state['dil']['sampler'].update(device='cuda', noise=torch.zeros(16, dtype=torch.uint8))
+    model = model_for(parsed, base)
+    fresh = model.sampler.noise.get_state()
+    model.resume_training(state)
+    assert not torch.equal(model.sampler.noise.get_state(), fresh)
+    assert torch.equal(model.variant.state_dict()['order'], state['dil']['state']['order'])
+    with pytest.raises(ValueError, match='of device cuda, this is cpu'):
+        model.sampler.load_state_dict(state['dil']['sampler'])
+
+
 @pytest.mark.parametrize(('variant', 'workers'), [('sf', 0), ('ps', 2), ('erm', 0)])
 def test_interrupted_equals_uninterrupted(base, pipeline, variant, workers):
     """Killed after 4 of 6 iterations and resumed: the same weights, bit for bit (one process, CPU)."""
