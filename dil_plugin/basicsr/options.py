@@ -71,7 +71,7 @@ def complete_options(opt: dict[str, Any]) -> None:
     _check_names(opt)
     _check_device(opt)
     _check_values(opt)
-    ours = opt['model_type'] == MODEL
+    ours = opt.get('model_type') == MODEL
     if ours and opt['is_train']:
         dil, distortions = parse_training_options(opt)
         expected = opt.get('scale', 1)
@@ -100,21 +100,27 @@ def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, Distorti
     return parse_dil_options(opt['train']['dil']), parse_distortions(opt['distortions'])
 
 
-_REQUIRED = {
-    True: ['network_g.type', 'datasets.train.batch_size_per_gpu', 'datasets.train.num_worker_per_gpu',
-           'train.total_iter', 'train.optim_g.type', 'train.scheduler.type', 'logger.print_freq',
-           'logger.save_checkpoint_freq'],
-    False: ['network_g.type', 'val.save_img'],
+# What BasicSR's pipelines read of any model without asking whether it is there, and what DILModel needs besides.
+_PIPELINE = {
+    True: ['datasets.train.batch_size_per_gpu', 'datasets.train.num_worker_per_gpu', 'train.total_iter',
+           'logger.print_freq', 'logger.save_checkpoint_freq'],
+    False: ['val.save_img'],
 }
+_OURS = {True: ['network_g.type', 'train.optim_g.type', 'train.optim_g.lr', 'train.scheduler.type'],
+         False: ['network_g.type']}
+
+
+def _value(opt: Mapping[str, Any], key: str) -> Any:
+    value: Any = opt
+    for name in key.split('.'):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _check_required(opt: Mapping[str, Any]) -> None:
-    """What BasicSR reads without asking whether it is there."""
-    for key in _REQUIRED[opt['is_train']]:
-        block: Any = opt
-        for name in key.split('.'):
-            block = block.get(name) if isinstance(block, Mapping) else None
-        if block is None:
+    training = opt['is_train']
+    for key in _PIPELINE[training] + (_OURS[training] if opt.get('model_type') == MODEL else []):
+        if _value(opt, key) is None:
             raise OptionError(f'{key}: missing; BasicSR needs it')
 
 
@@ -129,7 +135,7 @@ def _check_names(opt: Mapping[str, Any]) -> None:
     check('model_type', opt.get('model_type'), MODEL_REGISTRY)
     for name, dataset in opt['datasets'].items():
         check(f'datasets.{name}.type', dataset.get('type'), DATASET_REGISTRY)
-    for key in (k for k in opt if k.startswith('network_')):
+    for key in (k for k in opt if k.startswith('network_') and opt[k]):
         check(f'{key}.type', opt[key].get('type'), ARCH_REGISTRY)
     train = opt.get('train') or {}
     for key in ('pixel_opt', 'perceptual_opt'):
@@ -140,18 +146,17 @@ def _check_names(opt: Mapping[str, Any]) -> None:
 
 
 def _check_values(opt: Mapping[str, Any]) -> None:
+    ours = opt.get('model_type') == MODEL
     if opt['is_train']:
-        train, logger = opt['train'], opt['logger']
-        positive = {'train.total_iter': train['total_iter'], 'train.optim_g.lr': train['optim_g'].get('lr'),
-                    'logger.print_freq': logger['print_freq'],
-                    'logger.save_checkpoint_freq': logger['save_checkpoint_freq']}
-        if opt.get('val'):
-            positive['val.val_freq'] = opt['val'].get('val_freq')
-        for key, value in positive.items():
+        positive = ['train.total_iter', 'logger.print_freq', 'logger.save_checkpoint_freq']
+        positive += ['train.optim_g.lr'] if ours else []
+        positive += ['val.val_freq'] if opt.get('val') else []
+        for key in positive:
+            value = _value(opt, key)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 hint = f' (YAML reads {value} as text: write !!float {value})' if isinstance(value, str) else ''
                 raise OptionError(f'{key}: expected a number > 0, got {value!r}{hint}')
-        if not opt['train'].get('pixel_opt') and not opt['train'].get('perceptual_opt'):
+        if ours and not opt['train'].get('pixel_opt') and not opt['train'].get('perceptual_opt'):
             raise OptionError('train.pixel_opt: missing; give it, as in {type: L1Loss}, or train.perceptual_opt')
     if opt.get('val') and not isinstance(opt['val'].get('save_img'), bool):
         raise OptionError(f"val.save_img: expected true or false, got {opt['val'].get('save_img')!r}")
@@ -169,7 +174,7 @@ def _check_device(opt: Mapping[str, Any]) -> None:
     gpus = opt['num_gpu']
     if gpus != 0 and not torch.cuda.is_available():
         raise OptionError(f'num_gpu: {gpus}, but torch sees no CUDA device; allowed here: 0 or auto')
-    if opt['model_type'] == MODEL and gpus > 1 and not opt['dist']:
+    if opt.get('model_type') == MODEL and gpus > 1 and not opt['dist']:
         raise OptionError(f'num_gpu: {gpus} in one process; allowed for {MODEL}: 0, 1, or one process per GPU by '
                           'torchrun with --launcher pytorch')
     train = opt['datasets'].get('train', {})
@@ -190,7 +195,7 @@ def _check_batch_size(opt: Mapping[str, Any], dil: DILOptions, distortions: Dist
 def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> None:
     key = f'datasets.{name}'
     train = dataset['phase'] == 'train'
-    ours = opt['model_type'] == MODEL
+    ours = opt.get('model_type') == MODEL
     if train:
         dataset.setdefault('distort_on', 'device' if ours else 'worker')
         dataset.setdefault('counterfactuals', ours)

@@ -41,6 +41,7 @@ BAD_OPTIONS = [
     ('distortions', [{'type': 'GaussianNoise', 'sigma': -1}], ['distortions[0].sigma', '>= 0', '-1']),
     ('distortions', [{'type': 'GausianNoise', 'sigma': 1}], ['distortions[0].type', "did you mean 'GaussianNoise'"]),
     ('distortions', [{'type': 'GaussianBlur', 'sigma': 9}], ['datasets.train.gt_size', '16', '28']),
+    ('model_type', None, ['model_type', 'None', 'DILModel']),
     ('model_type', 'DILmodel', ['model_type', 'DILmodel', "did you mean 'DILModel'"]),
     ('train/optim_g/lr', '1e-4', ['train.optim_g.lr', "'1e-4'", '!!float 1e-4']),
     ('train/total_iter', 'ten', ['train.total_iter', 'ten', '> 0']),

@@ -219,6 +219,16 @@ def test_plain_srmodel_takes_the_data_set(base, pipeline):
     assert (root / 'experiments/run/models/net_g_4.pth').is_file()
 
 
+def test_other_models_keep_their_own_options(base, parsed):
+    """tools/train.py takes BasicSR's other YAMLs too: StyleGAN2's has no pixel_opt."""
+    base['model_type'] = 'StyleGAN2Model'
+    base['network_d'] = {'type': 'StyleGAN2Discriminator', 'out_size': 16}
+    for name in ('pixel_opt', 'dil', 'scheduler'):
+        del base['train'][name]
+    del base['train']['optim_g']['lr']
+    assert parsed(base)['model_type'] == 'StyleGAN2Model'
+
+
 def test_noise_differs_between_iterations_and_seeds(base, parsed):
     gt = torch.full((2, 3, 16, 16), 0.5)
     runs = []
