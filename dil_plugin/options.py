@@ -96,7 +96,7 @@ def _explain(message: str, raw: Any, cls: Any, key: str) -> str:
     assert match is not None
     path = match['path'] or ''
     if match['what'].startswith('.'):  # from a struct's own check of several fields, which names one of them
-        return f'{key}{match["what"]}'
+        return f'{key}{path}{match["what"]}'
     value, hint, parent = raw, cls, cls
     for name, index in re.findall(r'\.(\w+)|\[(\d+)\]', path):
         struct = _struct_for(hint, value) if isinstance(value, Mapping) else None
@@ -107,7 +107,7 @@ def _explain(message: str, raw: Any, cls: Any, key: str) -> str:
     if path.endswith('.type'):
         choices = [str(s.__struct_config__.tag) for s in _structs(parent)]
     what = re.sub(r'^Object missing required field `(.+)`$', r"option '\1' is missing", match['what'])
-    what = what.replace('`object`', 'a block of options').replace('`null`', 'nothing')
+    what = what.replace('`object`', 'a block of options').replace('| object', '| block').replace('`null`', 'nothing')
     allowed = f'; allowed: {", ".join(choices)}' if choices else ''
     yaml_hint = f' (YAML reads {value} as text: write !!float {value})' \
         if isinstance(value, str) and _is_number(value) else ''

@@ -1,13 +1,21 @@
 """What a distortion is, and the registry by whose names a YAML file finds it."""
 
-from typing import TypeVar
+import itertools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
+from dil_plugin.distortions.degrees import Uniform
 from dil_plugin.errors import OptionError
-from dil_plugin.options import did_you_mean
+from dil_plugin.options import convert, did_you_mean
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,8 +25,18 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     They are called, not applied, so that the input is checked once and in one place.
     """
 
+    def __post_init__(self) -> None:
+        """Holds numbers and both ends of a ``Uniform`` to the limits that stand in the field's annotation."""
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            ends = enumerate(value.uniform) if isinstance(value, Uniform) else [(None, value)]
+            for index, number in ends:
+                if isinstance(number, int | float) and not isinstance(number, bool):
+                    where = field.encode_name + ('' if index is None else f'.uniform[{index}]')
+                    _check_number(number, field.type, where)
+
     def apply(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The distorted batch; ``clean`` is ``(B, C, H, W)`` floating point in [0, 1] and is not to be changed.
+        """The distorted batch; ``clean`` is ``(B, C, H, W)`` float32 or float64 in [0, 1] and is not to be changed.
 
         All randomness comes from ``generator``, which lives on the device of ``clean``.
         """
@@ -36,15 +54,18 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def label(self) -> str:
-        """Type and degrees, as in ``GaussianNoise(sigma=20)``; names the confounder in logs and tables."""
-        degrees = ', '.join(f'{name}={_short(value)}' for name, value in msgspec.structs.asdict(self).items())
-        return f'{type(self).__name__}({degrees})'
+        """Type and degrees, without those at their defaults, as in ``GaussianNoise(sigma=20)``; for logs and tables."""
+        degrees = [f'{field.encode_name}={_short(getattr(self, field.name))}'
+                   for field in msgspec.structs.fields(self) if getattr(self, field.name) != field.default]
+        return f'{type(self).__name__}({", ".join(degrees)})' if degrees else type(self).__name__
 
+    @torch.no_grad()
     def __call__(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Distorts a batch.
+        """Distorts a batch; no gradient flows through it.
 
         Args:
-            clean: ``(B, C, H, W)``, floating point, values in [0, 1], any device.
+            clean: ``(B, C, H, W)``, floating point, values in [0, 1], any device. Half precision is computed in
+                float32.
             generator: Source of randomness on that device; None takes torch's global one.
 
         Returns:
@@ -62,10 +83,65 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                              f'got {height}x{width}')
         if height % self.scale or width % self.scale:
             raise ValueError(f'{self.label}: image size {height}x{width} is not a multiple of its scale {self.scale}')
+        if clean.dtype in _HALF:
+            return self.apply(clean.float(), generator).to(clean.dtype)
         return self.apply(clean, generator)
+
+    @classmethod
+    def expand(cls, options: Mapping[str, Any], key: str) -> list[Self]:
+        """The confounders of one YAML block: a list where a single value is expected makes one per value.
+
+        Several lists make their product, the last running fastest.
+
+        Args:
+            options: The block without its ``type``.
+            key: Where it stands, for messages.
+
+        Raises:
+            OptionError: An option is unknown or wrong.
+        """
+        many = [name for name, value in options.items() if isinstance(value, list) and not _holds_lists(cls, name)]
+        for name in many:
+            if not options[name]:
+                raise OptionError(f'{key}.{name}: the list is empty; give at least one value')
+        return [
+            convert({**options, **dict(zip(many, values, strict=True))}, cls, key)
+            for values in itertools.product(*(options[name] for name in many))
+        ]
+
+
+def _members(hint: Any) -> list[Any]:
+    """The alternatives of a field's type; ``Annotated`` stays around them."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [member for part in typing.get_args(hint) for member in _members(part)]
+    return [hint]
+
+
+def _bare(hint: Any) -> Any:
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+
+
+def _holds_lists(cls: type[Distortion], name: str) -> bool:
+    """Whether the field is itself a list or tuple, so that a list in the YAML is one value."""
+    hints = {field.encode_name: field.type for field in msgspec.structs.fields(cls)}
+    return any(typing.get_origin(_bare(member)) in (list, tuple) for member in _members(_bare(hints.get(name))))
+
+
+def _check_number(number: float, hint: Any, where: str) -> None:
+    for member in _members(hint):
+        if _bare(member) in (int, float):
+            try:
+                msgspec.convert(number, member)
+            except msgspec.ValidationError as error:
+                raise ValueError(f'.{where}: {error}; got {number!r}') from None
+            return
 
 
 def _short(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f'({", ".join(map(_short, value))})'
+    if isinstance(value, Distortion):
+        return value.label
     return f'{value:g}' if isinstance(value, float) else str(value)
 
 
@@ -96,6 +172,17 @@ class DistortionRegistry:
     def names(self) -> list[str]:
         """All registered names, sorted."""
         return sorted(self._classes)
+
+    def parse(self, raw: Any, key: str) -> list[Distortion]:
+        """The confounders of one block ``{type: NAME, DEGREE: VALUE or [VALUES]}``.
+
+        Raises:
+            OptionError: It is no block, or the type or an option is unknown or wrong.
+        """
+        if not isinstance(raw, Mapping) or 'type' not in raw:
+            raise OptionError(f'{key}: expected a block with type, one of {", ".join(self.names())}; got {raw!r}')
+        options = {name: value for name, value in raw.items() if name != 'type'}
+        return list(self.get(raw['type'], f'{key}.type').expand(options, key))
 
 
 DISTORTION_REGISTRY = DistortionRegistry()

@@ -1,17 +1,13 @@
 """The confounder set ``D = {d_1 … d_n}`` and its YAML form."""
 
-import itertools
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 
 from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
 from dil_plugin.errors import OptionError
-from dil_plugin.options import convert
 
 
 class DistortionSet(Sequence[Distortion]):
@@ -99,7 +95,7 @@ def parse_distortions(raw: Any, key: str = 'distortions') -> DistortionSet:
     """The confounder set of a YAML block: a list of ``{type: NAME, DEGREE: VALUE or [VALUES]}``.
 
     A list where a single value is expected makes one confounder per value; several lists make their product, the last
-    running fastest.
+    running fastest. ``draws: k`` in an entry takes each of its confounders k times, with independent draws.
 
     Raises:
         OptionError: The block is no list or empty, a type or option is unknown, a degree is out of range.
@@ -111,25 +107,8 @@ def parse_distortions(raw: Any, key: str = 'distortions') -> DistortionSet:
 
 
 def _parse_entry(raw: Any, key: str) -> list[Distortion]:
-    if not isinstance(raw, Mapping) or 'type' not in raw:
-        raise OptionError(f'{key}: expected a block with type, one of {", ".join(DISTORTION_REGISTRY.names())}; '
-                          f'got {raw!r}')
-    cls = DISTORTION_REGISTRY.get(raw['type'], f'{key}.type')
-    degrees = {name: value for name, value in raw.items() if name != 'type'}
-    many = [name for name, value in degrees.items() if isinstance(value, list) and not _holds_lists(cls, name)]
-    for name in many:
-        if not degrees[name]:
-            raise OptionError(f'{key}.{name}: the list is empty; give at least one value')
-    return [
-        convert({**degrees, **dict(zip(many, values, strict=True))}, cls, key)
-        for values in itertools.product(*(degrees[name] for name in many))
-    ]
-
-
-def _holds_lists(cls: type[Distortion], name: str) -> bool:
-    """Whether the field is itself a list or tuple, so that a list in the YAML is one value."""
-    field_types = {field.encode_name: field.type for field in msgspec.structs.fields(cls)}
-    hint = field_types.get(name)
-    if typing.get_origin(hint) is typing.Annotated:
-        hint = typing.get_args(hint)[0]
-    return typing.get_origin(hint) in (list, tuple)
+    draws = raw.get('draws', 1) if isinstance(raw, Mapping) else 1
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+        raise OptionError(f'{key}.draws: expected an integer >= 1, got {draws!r}')
+    entry = {name: value for name, value in raw.items() if name != 'draws'} if isinstance(raw, Mapping) else raw
+    return DISTORTION_REGISTRY.parse(entry, key) * draws
