@@ -1,5 +1,6 @@
-"""From clean patches to the batches of a meta-step: counterfactual distortion augmentation."""
+"""From patches to the batches of a meta-step: counterfactual distortion augmentation, or the pairs of several sets."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,8 +11,22 @@ from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch, Pair
 
 
+@dataclass(frozen=True)
+class PairedSets:
+    """The confounders of paired data, where each set of pairs is one and nothing is left to distort.
+
+    Attributes:
+        labels: The sets' names, which name the confounders in logs.
+    """
+
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 class MetaBatchSampler:
-    """Makes the meta-batches of one training iteration from clean patches.
+    """Makes the meta-batches of one training iteration from clean patches (``sample``) or pairs (``sample_pairs``).
 
     A variant with confounders gets one meta-batch: confounder i is ``(g(I_c, d_i), I_c)``, the query has one distortion
     per sample, drawn from the same set. ERM gets ``erm_steps`` meta-batches of a query alone, one plain step each, so
@@ -21,7 +36,7 @@ class MetaBatchSampler:
     each inner step (and the query) has patches of its own.
 
     Args:
-        distortions: The confounders.
+        distortions: The confounders; ``PairedSets`` for ``sample_pairs``.
         uses_confounders: Whether the variant takes inner steps.
         uses_query: Whether it has an outer loss.
         patches: ``same`` or ``fresh``.
@@ -31,7 +46,7 @@ class MetaBatchSampler:
     """
 
     def __init__(self,
-                 distortions: DistortionSet,
+                 distortions: DistortionSet | PairedSets,
                  uses_confounders: bool,
                  uses_query: bool,
                  patches: str = 'same',
@@ -83,6 +98,38 @@ class MetaBatchSampler:
             confounders.append(Pair(made, clean))
         query = self._query(gt, lq, counterfactuals, slots[n]) if self.uses_query else None
         return [MetaBatch(confounders, query)]
+
+    def sample_pairs(self, lq: Tensor, gt: Tensor) -> list[MetaBatch]:
+        """The meta-batches of one iteration on paired data.
+
+        Confounder i has the pairs of set i, ``(lq[:, i], gt[:, i])``. The query, and each plain step of ERM, takes one
+        set per sample, drawn uniformly. With ``patches: same`` every step gets the whole batch, so that the inner steps
+        have different pairs already, but a query sample is also the inner sample of its set; with ``fresh`` it is not.
+
+        Args:
+            lq: Inputs ``(B, n, C, h, w)`` in [0, 1], one of every set per sample.
+            gt: Their targets ``(B, n, C, H, W)``.
+
+        Raises:
+            ValueError: The batch is not of n sets.
+        """
+        n, batch_size = len(self.distortions), gt.shape[0]
+        if lq.shape[:2] != (batch_size, n) or gt.shape[1] != n:
+            raise ValueError(f'expected pairs of {n} sets, got lq {tuple(lq.shape)} and gt {tuple(gt.shape)}')
+        self.check_batch_size(batch_size)
+        steps = n + 1 if self.uses_confounders else self.erm_steps
+        slots = [slice(None)] * steps if self.patches == 'same' else self._slots(batch_size)
+        if not self.uses_confounders:
+            return [MetaBatch((), self._one_set_each(lq[slot], gt[slot])) for slot in slots[:steps]]
+        confounders = [Pair(lq[slots[i], i], gt[slots[i], i]) for i in range(n)]
+        query = self._one_set_each(lq[slots[n]], gt[slots[n]]) if self.uses_query else None
+        return [MetaBatch(confounders, query)]
+
+    def _one_set_each(self, lq: Tensor, gt: Tensor) -> Pair:
+        batch_size, n = gt.shape[:2]
+        sets = torch.randint(n, (batch_size, ), generator=self.choices).to(gt.device, non_blocking=True)
+        rows = torch.arange(batch_size, device=gt.device)
+        return Pair(lq[rows, sets], gt[rows, sets])
 
     def _erm_batches(self, gt: Tensor, lq: Tensor | None, counterfactuals: Tensor | None) -> list[MetaBatch]:
         steps = self.erm_steps

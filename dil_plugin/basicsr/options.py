@@ -10,12 +10,16 @@ import yaml
 
 from dil_plugin.basicsr.data.image_list import clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
+from dil_plugin.basicsr.data.paired_layouts import list_pairs
+from dil_plugin.basicsr.data.paired_options import parse_paired_options
 from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
 from dil_plugin.options import did_you_mean
+from dil_plugin.sampling import PairedSets
 
 DATASET = 'DistortionAugmentedDataset'
+PAIRED_DATASET = 'PairedConfounderDataset'
 MODEL = 'DILModel'
 
 
@@ -75,7 +79,7 @@ def complete_options(opt: dict[str, Any]) -> None:
     if ours and opt['is_train']:
         dil, distortions = parse_training_options(opt)
         expected = opt.get('scale', 1)
-        if distortions.scale != expected:
+        if isinstance(distortions, DistortionSet) and distortions.scale != expected:
             raise OptionError(f'scale: {expected}, but the confounders of the distortions block divide the resolution '
                               f'by {distortions.scale} (Distortion.scale)')
         _check_batch_size(opt, dil, distortions)
@@ -83,10 +87,12 @@ def complete_options(opt: dict[str, Any]) -> None:
     for name, dataset in opt['datasets'].items():
         if dataset.get('type') == DATASET:
             _complete_dataset(opt, name, dataset)
+        elif dataset.get('type') == PAIRED_DATASET:
+            _complete_paired_dataset(opt, name, dataset)
 
 
-def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, DistortionSet]:
-    """The typed ``train.dil`` block and the confounders of the ``distortions`` block.
+def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, DistortionSet | PairedSets]:
+    """The typed ``train.dil`` block and the confounders: of the ``distortions`` block, or the sets of paired data.
 
     Raises:
         OptionError: A block is missing or wrong.
@@ -94,6 +100,10 @@ def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, Distorti
     if 'dil' not in (opt.get('train') or {}):
         raise OptionError('train.dil: the block is missing; model_type DILModel needs it, as in '
                           'dil: {variant: sf, inner: {type: Adam, lr: 0.0001}}')
+    train = opt['datasets'].get('train') or {}
+    if train.get('type') == PAIRED_DATASET:
+        _, sets = parse_paired_options(train, 'datasets.train')
+        return parse_dil_options(opt['train']['dil']), PairedSets(tuple(one.name for one in sets))
     if opt.get('distortions') is None:
         raise OptionError('distortions: the block is missing; DILModel makes the counterfactuals from it, as in '
                           '- {type: GaussianNoise, sigma: [5, 10, 15, 20]}')
@@ -158,6 +168,8 @@ def _check_values(opt: Mapping[str, Any]) -> None:
                 raise OptionError(f'{key}: expected a number > 0, got {value!r}{hint}')
         if ours and not opt['train'].get('pixel_opt') and not opt['train'].get('perceptual_opt'):
             raise OptionError('train.pixel_opt: missing; give it, as in {type: L1Loss}, or train.perceptual_opt')
+    if not isinstance(opt.get('gt_usm') or False, bool):
+        raise OptionError(f"gt_usm: expected true or false, got {opt['gt_usm']!r}")
     if opt.get('val') and not isinstance(opt['val'].get('save_img'), bool):
         raise OptionError(f"val.save_img: expected true or false, got {opt['val'].get('save_img')!r}")
 
@@ -182,7 +194,7 @@ def _check_device(opt: Mapping[str, Any]) -> None:
         raise OptionError("datasets.train.prefetch_mode: 'cuda' needs a GPU; allowed with num_gpu 0: cpu, ~")
 
 
-def _check_batch_size(opt: Mapping[str, Any], dil: DILOptions, distortions: DistortionSet) -> None:
+def _check_batch_size(opt: Mapping[str, Any], dil: DILOptions, distortions: DistortionSet | PairedSets) -> None:
     from dil_plugin.basicsr.models.meta_training import build_sampler
     train = opt['datasets'].get('train')
     if train is not None:
@@ -200,6 +212,9 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
         dataset.setdefault('distort_on', 'device' if ours else 'worker')
         dataset.setdefault('counterfactuals', ours)
         dataset.setdefault('seed', opt['manual_seed'])
+        dataset.setdefault('gt_usm', opt.get('gt_usm') or False)
+        if ours and dataset['gt_usm'] != (opt.get('gt_usm') or False):
+            raise OptionError(f'{key}.gt_usm: with {MODEL} it stands at the top level; remove it here')
         if dataset['distort_on'] == 'device' and not ours:
             raise OptionError(f'{key}.distort_on: device needs model_type {MODEL}, got {opt["model_type"]}; '
                               'allowed: worker')
@@ -213,9 +228,30 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
     distortions = parse_distortions(dataset['distortions'], f'{key}.distortions')
     options = parse_dataset_options(dataset, key)
     clean_images(options, key)  # before BasicSR makes the experiment's folder, and renames the one of an earlier run
+    if distortions.scale != options.scale:
+        raise OptionError(f'{key}.distortions: they divide the resolution by {distortions.scale}, but scale is '
+                          f'{options.scale}')
     if train and distortions.min_size > options.gt_size:
         raise OptionError(f'{key}.gt_size: {options.gt_size} is less than the {distortions.min_size} pixels that the '
                           f'distortions need ({", ".join(distortions.labels)})')
     if train and ours and list(distortions) != list(parse_distortions(opt['distortions'])):
         raise OptionError(f'{key}.distortions: with {MODEL} the training data set takes the confounders of the top '
                           "level's distortions block; remove this one")
+
+
+def _complete_paired_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> None:
+    key = f'datasets.{name}'
+    if dataset['phase'] == 'train':
+        if opt.get('distortions') is not None:
+            raise OptionError(f'distortions: {key} is of type {PAIRED_DATASET}, whose sets of pairs are the '
+                              f'confounders; allowed: this block or {key}.confounders, not both')
+        if opt.get('gt_usm'):
+            raise OptionError(f'gt_usm: {opt["gt_usm"]!r}, but the pairs of {key} ({PAIRED_DATASET}) stay as they are; '
+                              'allowed: false')
+        dataset.setdefault('seed', opt['manual_seed'])
+        if not isinstance(dataset.get('gt_size'), int):
+            raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got '
+                              f'{dataset.get("gt_size")!r}')
+    options, sets = parse_paired_options(dataset, key)
+    for one in sets:
+        list_pairs(one, options)  # before BasicSR makes the experiment's folder, and renames the one of an earlier run

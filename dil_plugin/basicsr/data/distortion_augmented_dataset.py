@@ -19,7 +19,7 @@ from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.image_list import clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.data_preparation import incomplete_reason
-from dil_plugin.distortions import DistortionSet, parse_distortions
+from dil_plugin.distortions import DistortionSet, parse_distortions, usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 
 
@@ -72,6 +72,8 @@ class DistortionAugmentedDataset(data.Dataset):
         with python_random_seeded(seeds[0]):
             patch = self._patch(image, path)
         gt = to_tensor(patch)
+        if self.options.gt_usm and self.options.distort_on == 'worker':  # device: DILModel does it
+            gt = usm_sharpen(gt[None])[0]
         sample: dict[str, Any] = {'gt': gt, 'gt_path': path}
         if self.options.distort_on == 'worker':
             generator = torch.Generator().manual_seed(seeds[1])

@@ -1,4 +1,4 @@
-"""The options of a DistortionAugmentedDataset block."""
+"""The options that our data sets share, and those of a DistortionAugmentedDataset block."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from dil_plugin.distortions.filtering import USM_MIN_SIZE
 from dil_plugin.errors import OptionError
 from dil_plugin.options import convert
 
@@ -13,20 +14,34 @@ Count = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=1)]
 
 
-class DatasetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The block of one data set under ``datasets``; the names are those of BasicSR's own data sets."""
+class LoaderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the blocks of all our data sets have; the names are those of BasicSR's own data sets."""
 
     name: Annotated[str, Meta(description='Names the data set in logs and result folders.')]
-    type: Annotated[str, Meta(description='DistortionAugmentedDataset.')]
-    dataroot_gt: Annotated[str, Meta(description='LMDB or folder of clean images.')]
-    io_backend: Annotated[dict[str, Any], Meta(description='{type: lmdb} or {type: disk}.')]
+    type: Annotated[str, Meta(description='The class of the data set.')]
     phase: Annotated[Literal['train', 'val', 'test'], Meta(description='Set by BasicSR.')] = 'train'
     scale: Annotated[Size, Meta(description="Set by BasicSR from the top level's scale.")] = 1
-    meta_info_file: Annotated[str | None,
-                              Meta(description='A text file of image names, one a line, to take of a folder.')] = None
     gt_size: Annotated[Size, Meta(description='Side of the clean training patch, in pixels.')] = 64
     use_hflip: Annotated[bool, Meta(description='Random horizontal flips.')] = True
     use_rot: Annotated[bool, Meta(description='Random rotations by multiples of 90 degrees.')] = True
+    seed: Annotated[Count, Meta(description='Seeds the draws (patches, confounders). Default: manual_seed in '
+                                'training, 0 in validation and testing.')] = 0
+    num_worker_per_gpu: Annotated[Count, Meta(description='Data workers (BasicSR).')] = 0
+    batch_size_per_gpu: Annotated[Size, Meta(description='Samples per iteration (BasicSR).')] = 1
+    dataset_enlarge_ratio: Annotated[Size, Meta(description='Repeats of the data per epoch (BasicSR).')] = 1
+    prefetch_mode: Annotated[Literal['cpu', 'cuda'] | None, Meta(description='Prefetching (BasicSR).')] = None
+    num_prefetch_queue: Annotated[Size, Meta(description='Depth of the cpu prefetcher (BasicSR).')] = 1
+    pin_memory: Annotated[bool, Meta(description='Page-locked batches (BasicSR).')] = False
+    persistent_workers: Annotated[bool, Meta(description='Keep workers between epochs (BasicSR).')] = False
+
+
+class DatasetOptions(LoaderOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The block of one DistortionAugmentedDataset under ``datasets``."""
+
+    dataroot_gt: Annotated[str, Meta(description='LMDB or folder of clean images.')]
+    io_backend: Annotated[dict[str, Any], Meta(description='{type: lmdb} or {type: disk}.')]
+    meta_info_file: Annotated[str | None,
+                              Meta(description='A text file of image names, one a line, to take of a folder.')] = None
     distort_on: Annotated[Literal['worker', 'device'],
                           Meta(description='Where training patches are distorted: in the data workers, or on the '
                                "network's device. Default: device for DILModel, worker for other models.")] = 'worker'
@@ -35,15 +50,8 @@ class DatasetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                                     'Default: true for DILModel, false for other models.')] = True
     distortions: Annotated[list[Any] | None,
                            Meta(description="The confounders. Default: the top level's block.")] = None
-    seed: Annotated[Count, Meta(description='Seeds patches and distortions. Default: manual_seed in training, 0 in '
-                                'validation and testing.')] = 0
-    num_worker_per_gpu: Annotated[Count, Meta(description='Data workers (BasicSR).')] = 0
-    batch_size_per_gpu: Annotated[Size, Meta(description='Clean patches per iteration (BasicSR).')] = 1
-    dataset_enlarge_ratio: Annotated[Size, Meta(description='Repeats of the data per epoch (BasicSR).')] = 1
-    prefetch_mode: Annotated[Literal['cpu', 'cuda'] | None, Meta(description='Prefetching (BasicSR).')] = None
-    num_prefetch_queue: Annotated[Size, Meta(description='Depth of the cpu prefetcher (BasicSR).')] = 1
-    pin_memory: Annotated[bool, Meta(description='Page-locked batches (BasicSR).')] = False
-    persistent_workers: Annotated[bool, Meta(description='Keep workers between epochs (BasicSR).')] = False
+    gt_usm: Annotated[bool, Meta(description='Sharpen clean training patches before they are distorted (unsharp '
+                                 "masking, as Real-ESRGAN). Default: the top level's gt_usm.")] = False
 
 
 def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
@@ -53,9 +61,20 @@ def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
         OptionError: An option is unknown or wrong, or ``gt_size`` is not a multiple of ``scale``.
     """
     options = convert(raw, DatasetOptions, key)
-    backend = options.io_backend.get('type')
-    if backend not in ('lmdb', 'disk'):
-        raise OptionError(f'{key}.io_backend.type: got {backend!r}; allowed: lmdb, disk')
+    check_backend(options.io_backend, f'{key}.io_backend')
+    check_patch_size(options, key)
+    if options.gt_usm and options.gt_size < USM_MIN_SIZE:
+        raise OptionError(f'{key}.gt_size: {options.gt_size} is less than the {USM_MIN_SIZE} pixels that gt_usm needs')
+    return options
+
+
+def check_backend(backend: Mapping[str, Any], key: str) -> None:
+    """Raises OptionError unless ``io_backend`` is of a type that our data sets read."""
+    if backend.get('type') not in ('lmdb', 'disk'):
+        raise OptionError(f'{key}.type: got {backend.get("type")!r}; allowed: lmdb, disk')
+
+
+def check_patch_size(options: LoaderOptions, key: str) -> None:
+    """Raises OptionError unless the training patch can be divided by the scale."""
     if options.phase == 'train' and options.gt_size % options.scale:
         raise OptionError(f'{key}.gt_size: {options.gt_size} is not a multiple of scale {options.scale}')
-    return options

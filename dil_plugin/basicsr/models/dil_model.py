@@ -15,8 +15,9 @@ from tqdm import tqdm
 from dil_plugin.basicsr.compat import load_checkpoint
 from dil_plugin.basicsr.models.meta_training import build_sampler, save_atomically
 from dil_plugin.basicsr.options import parse_training_options
+from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
-from dil_plugin.learning import MetaGradient, NetworkLoss, average_over_ranks, build_variant
+from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Pair, average_over_ranks, build_variant
 from dil_plugin.learning.objective import select_outputs
 
 _RANK_STRIDE = 1_000_003  # keeps the draws of the ranks, and those of the network's initialisation, apart
@@ -27,11 +28,13 @@ class DILModel(SRModel):
     """``SRModel`` whose gradient is one of DIL's meta-gradients.
 
     Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the
-    confounders); ``logger.pbar: true`` shows a progress bar. Checkpoints are those of ``SRModel``; training states also
+    confounders); ``gt_usm: true`` sharpens the training targets before they are distorted, as ``RealESRNetModel``;
+    ``logger.pbar: true`` shows a progress bar. Checkpoints are those of ``SRModel``; training states also
     hold the inner optimiser's moments and the generators.
 
     Batches come from a ``DistortionAugmentedDataset``, or from any data set that gives ``gt``; where it gives ``lq``
-    too (real pairs), counterfactuals are made from ``gt`` and the pair is the query batch.
+    too (real pairs), counterfactuals are made from ``gt`` and the pair is the query batch. With a
+    ``PairedConfounderDataset``, whose sets of pairs are the confounders, there is no ``distortions`` block.
 
     In a distributed run each process holds the bare network; inner and outer gradients are averaged over the processes,
     so ranks together compute the meta-gradient of their joint batch.
@@ -41,10 +44,13 @@ class DILModel(SRModel):
         if opt['is_train']:
             self.dil, self.distortions = parse_training_options(opt)
             self.outputs = self.dil.outputs
+            train = opt['datasets'].get('train', {})
+            self.sharpens = bool(opt.get('gt_usm')) and train.get('distort_on') != 'worker'  # workers do it themselves
         else:
             self.outputs = opt.get('train', {}).get('dil', {}).get('outputs', 'all')
         self.counterfactuals: Tensor | None = None
         self.lq: Tensor | None = None
+        self.pairs: Pair | None = None
         try:
             super().__init__(opt)
         except NotImplementedError as error:  # BasicSR's word for an optimiser or scheduler it does not have
@@ -109,7 +115,14 @@ class DILModel(SRModel):
         return (int(self.opt['manual_seed']) + (self.opt['rank'] + 1) * _RANK_STRIDE + 7919 * current_iter) % 2**62
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Moves a batch to the device: ``gt``, and ``lq`` and ``counterfactuals`` where the data set gives them."""
+        """Moves a batch to the device: ``gt``, and where the data set gives them ``lq``, ``counterfactuals`` and pairs.
+
+        Pairs are those of a ``PairedConfounderDataset``, ``confounder_lq`` and ``confounder_gt``.
+        """
+        self.pairs = None
+        if 'confounder_lq' in data:
+            self.pairs = Pair(*(data[key].to(self.device, non_blocking=True)
+                                for key in ('confounder_lq', 'confounder_gt')))
         self.lq = self._to_device(data.get('lq'))
         self.counterfactuals = self._to_device(data.get('counterfactuals'))
         if 'gt' in data:
@@ -125,7 +138,7 @@ class DILModel(SRModel):
         if not hasattr(self, 'gt'):
             raise DataError('datasets.train: the data set gives no gt; DIL needs the clean images')
         steps = []
-        for batch in self.sampler.sample(self.gt, self.lq, self.counterfactuals):
+        for batch in self._meta_batches():
             step = self.variant(self.loss, self.params, batch)
             for param, grad in zip(self.params.values(), step.grads, strict=True):
                 param.grad = grad
@@ -138,6 +151,13 @@ class DILModel(SRModel):
         self._pbar.update(current_iter - self._pbar.n)
         if current_iter == self._pbar.total:
             self._pbar.close()
+
+    def _meta_batches(self) -> list[MetaBatch]:
+        if self.pairs is not None:
+            return self.sampler.sample_pairs(*self.pairs)
+        # here and not in feed_data, which validation calls too
+        gt = usm_sharpen(self.gt) if self.sharpens else self.gt
+        return self.sampler.sample(gt, self.lq, self.counterfactuals)
 
     def _criterion(self, output: Tensor, gt: Tensor) -> Tensor:
         """The sum of the losses that the YAML names, a scalar."""

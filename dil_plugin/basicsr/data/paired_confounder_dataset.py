@@ -1,0 +1,117 @@
+"""Confounders from paired data: each of n sets of pairs is one confounder."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.data.transforms import augment, paired_random_crop
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch import Tensor
+from torch.utils import data
+
+from dil_plugin.basicsr.data.distortion_augmented_dataset import python_random_seeded, to_tensor
+from dil_plugin.basicsr.data.draw_sampler import Draw
+from dil_plugin.basicsr.data.image_reader import ImageReader
+from dil_plugin.basicsr.data.paired_layouts import PairPaths, list_pairs, size_problem
+from dil_plugin.basicsr.data.paired_options import parse_paired_options
+from dil_plugin.errors import DataError
+
+
+@DATASET_REGISTRY.register()
+class PairedConfounderDataset(data.Dataset):
+    """n sets of pairs of inputs and targets, each of which is a confounder (the paper's deraining).
+
+    The sets have different images, so there are no counterfactuals: every set has pairs of its own. In training a
+    sample holds one patch of every set, cropped, flipped and rotated as BasicSR's PairedImageDataset does it, RGB in
+    [0, 1], float32:
+
+    * ``confounder_lq``: ``(n, 3, gt_size / scale, gt_size / scale)`` and ``confounder_gt``: ``(n, 3, gt_size,
+      gt_size)``, the pair of every set (for ``DILModel``);
+    * ``lq`` and ``gt``: one of these n pairs, drawn uniformly for every sample (all that ``SRModel`` needs), with
+      ``lq_path`` and ``gt_path``.
+
+    So sets of different size weigh the same. Draw number d of the run takes the pair ``p[d mod N]`` of a set of N
+    pairs, where p is a permutation that depends on the seed, the set and its pass ``d // N``: every N draws give each
+    pair of the set once. A sample depends on the seed and on the number of its draw, not on the number of workers.
+
+    In validation and testing it takes one set and gives whole images, the target cropped to ``scale`` times the input.
+
+    Args:
+        opt: The data set's block of a BasicSR YAML; see ``PairedDatasetOptions``, ``PairedSetOptions`` and, for the
+            published sets that are read as they come, ``LAYOUTS``.
+
+    Raises:
+        OptionError: An option is unknown or wrong.
+        DataError: The data are missing or incomplete; while reading: an image cannot be decoded, or the sizes of a pair
+            do not fit each other or ``gt_size``.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        super().__init__()
+        self.opt = opt
+        self.options, self.sets = parse_paired_options(opt, f'datasets.{opt.get("phase", "train")}')
+        self.pairs = [list_pairs(one, self.options) for one in self.sets]
+        self._reader = ImageReader()
+        self._orders: list[tuple[int, Tensor]] = [(-1, torch.empty(0))] * len(self.sets)
+
+    def __len__(self) -> int:
+        return self.options.length or max(len(pairs) for pairs in self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if self.options.phase != 'train':
+            return self._whole(index)
+        seeds = self._seeds(index)
+        taken = [pairs[self._position(i, index)] for i, pairs in enumerate(self.pairs)]
+        patches = [self._patch(i, pair, seeds[i]) for i, pair in enumerate(taken)]
+        lq, gt = (torch.stack(side) for side in zip(*patches, strict=True))
+        drawn = int(torch.randint(len(taken), (), generator=torch.Generator().manual_seed(seeds[-1])))
+        return {'confounder_lq': lq, 'confounder_gt': gt, 'lq': lq[drawn], 'gt': gt[drawn],
+                'lq_path': taken[drawn].lq, 'gt_path': taken[drawn].gt}
+
+    def _position(self, i: int, index: int) -> int:
+        """Which pair of set i the draw takes."""
+        count = len(self.pairs[i])
+        if not isinstance(index, Draw):  # of someone else's sampler: it has no number, but each pair's turn comes
+            return index % count
+        number, place = divmod(index.draw, count)
+        if self._orders[i][0] != number:
+            seed = np.random.SeedSequence([self.options.seed, i, number]).generate_state(1)
+            self._orders[i] = number, torch.randperm(count, generator=torch.Generator().manual_seed(int(seed[0])))
+        return int(self._orders[i][1][place])
+
+    def _seeds(self, index: int) -> list[int]:
+        """Seeds of one draw: for the patch of each set, and for the choice among them."""
+        numbered = isinstance(index, Draw)  # otherwise the worker's own random stream decides
+        entropy = [self.options.seed, index.draw] if numbered else torch.randint(2**31, (2, )).tolist()
+        return [int(s) for s in np.random.SeedSequence(entropy).generate_state(len(self.sets) + 1)]
+
+    def _patch(self, i: int, pair: PairPaths, seed: int) -> tuple[Tensor, Tensor]:
+        lq, gt = self._read(i, pair)
+        reason = size_problem(lq.shape[:2], gt.shape[:2], self.options)
+        if reason:
+            raise DataError(f'{self.sets[i].key}: {pair.lq} and {pair.gt}: {reason}')
+        with python_random_seeded(seed):
+            gt, lq = paired_random_crop(gt, lq, self.options.gt_size, self.options.scale, pair.gt)
+            gt, lq = augment([gt, lq], self.options.use_hflip, self.options.use_rot)
+        return to_tensor(lq), to_tensor(gt)
+
+    def _whole(self, index: int) -> dict[str, Any]:
+        pair, scale = self.pairs[0][index], self.options.scale
+        lq, gt = self._read(0, pair)
+        height, width = lq.shape[0] * scale, lq.shape[1] * scale
+        if gt.shape[0] < height or gt.shape[1] < width:
+            raise DataError(f'{self.sets[0].key}: {pair.lq} and {pair.gt}: the target has {gt.shape[0]}x{gt.shape[1]} '
+                            f'pixels, less than scale {scale} times the {lq.shape[0]}x{lq.shape[1]} of the input')
+        return {'lq': to_tensor(lq), 'gt': to_tensor(gt[:height, :width]), 'lq_path': pair.lq, 'gt_path': pair.gt}
+
+    def _read(self, i: int, pair: PairPaths) -> tuple[np.ndarray, np.ndarray]:
+        """The images of a pair, ``(H, W, 3)``, BGR, uint8."""
+        one = self.sets[i]
+        lq = self._reader.read(pair.lq, one.lq_root, one.io_backend, one.key)
+        if one.order is None:
+            return lq, self._reader.read(pair.gt, one.gt_root, one.io_backend, one.key)
+        if lq.shape[1] % 2:
+            raise DataError(f'{one.key}: {pair.lq} in {one.lq_root} is {lq.shape[1]} pixels wide, which are no two '
+                            'halves side by side')
+        left, right = np.split(lq, 2, axis=1)
+        return (left, right) if one.order == 'lq_gt' else (right, left)

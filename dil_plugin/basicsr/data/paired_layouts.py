@@ -1,0 +1,155 @@
+"""Lists the pairs of a set, and finds out before training starts what is wrong with them."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from basicsr.utils import scandir
+
+from dil_plugin.basicsr.data.image_list import IMAGE_SUFFIXES
+from dil_plugin.basicsr.data.paired_options import PairedDatasetOptions, PairedSet
+from dil_plugin.data_preparation.storage import open_store, read_meta
+from dil_plugin.errors import DataError, OptionError
+
+Size = tuple[int, int]
+
+
+class PairPaths(NamedTuple):
+    """File paths or LMDB keys of an input and its target; the same twice where one file holds both."""
+
+    lq: str
+    gt: str
+
+
+class _Images(NamedTuple):
+    """The images of a root: paths (or LMDB keys) by sorted name without ending; their sizes where an LMDB says them."""
+
+    paths: dict[str, str]
+    sizes: dict[str, Size]
+
+
+def list_pairs(one: PairedSet, options: PairedDatasetOptions) -> list[PairPaths]:
+    """The pairs of a set, sorted by the input's name without its ending: alike in a folder and in an LMDB of it.
+
+    With two roots the name of every input must be ``filename_tmpl`` of a target's name. Without a ``*`` in the template
+    every target must have an input too, as in BasicSR's PairedImageDataset; with one, targets without inputs are left
+    out. The endings of the two may differ.
+
+    Raises:
+        DataError: A root is missing, empty or no LMDB, an image has no partner, or (LMDB, whose ``meta_info.txt`` says
+            the sizes) the sizes of a pair do not fit each other or ``gt_size``.
+        OptionError: ``io_backend`` is of the wrong type.
+    """
+    if one.order is not None:
+        images = _images(one, one.lq_root, 'dataroot', recursive=True)
+        pairs = [PairPaths(path, path) for path in images.paths.values()]
+        sizes = {path: (height, width // 2) for path, (height, width) in images.sizes.items()}
+        _check_sizes(one, options, pairs, sizes, sizes)
+        return pairs
+    inputs, targets = _images(one, one.lq_root, 'dataroot_lq'), _images(one, one.gt_root, 'dataroot_gt')
+    chosen = targets.paths if one.meta_info_file is None else _chosen(one, targets.paths)
+    pairs = _match(one, inputs.paths, targets.paths, chosen)
+    _check_sizes(one, options, pairs, inputs.sizes, targets.sizes)
+    return pairs
+
+
+def _match(one: PairedSet, inputs: dict[str, str], targets: dict[str, str], chosen: dict[str, str]) -> list[PairPaths]:
+    before, after = (re.escape(part).replace(r'\*', '.+') for part in one.filename_tmpl.split('{}'))
+    pattern = re.compile(f'{before}(?P<target>.+){after}')
+    pairs, used = [], set()
+    for name, path in inputs.items():
+        match = pattern.fullmatch(name)
+        if match is None and one.meta_info_file is None:
+            raise DataError(f"{one.key}.filename_tmpl: {path} is not of the form '{one.filename_tmpl}'")
+        target = match['target'] if match else ''
+        if target in chosen:
+            pairs.append(PairPaths(path, chosen[target]))
+            used.add(target)
+        elif target not in targets and one.meta_info_file is None:
+            raise DataError(f"{one.key}: {path} has no partner: there is no image '{target}' in dataroot_gt "
+                            f'{one.gt_root}')
+    missing = [name for name in chosen if name not in used]
+    if missing and ('*' not in one.filename_tmpl or one.meta_info_file is not None):
+        raise DataError(f"{one.key}: {chosen[missing[0]]} has no partner: there is no image "
+                        f"'{one.filename_tmpl.replace('{}', missing[0])}' in dataroot_lq {one.lq_root}")
+    return pairs
+
+
+def _chosen(one: PairedSet, targets: dict[str, str]) -> dict[str, str]:
+    """The targets that ``meta_info_file`` lists."""
+    path = os.path.expanduser(str(one.meta_info_file))
+    if not os.path.isfile(path):
+        raise DataError(f'{one.key}.meta_info_file: there is no file {path}')
+    with open(path) as file:
+        names = [os.path.splitext(line.split(' (')[0].strip())[0] for line in file if line.strip()]
+    missing = [name for name in names if name not in targets]
+    if missing or not names:
+        what = f'lists {missing[0]}, which is not in {one.gt_root}' if missing else 'lists no images'
+        raise DataError(f'{one.key}.meta_info_file: {path} {what}')
+    return {name: targets[name] for name in names}
+
+
+def _images(one: PairedSet, root: str, option: str, recursive: bool = False) -> _Images:
+    key = f'{one.key}.{option}'
+    if not os.path.isdir(root):
+        raise DataError(f'{key}: there is no folder {root}')
+    if one.io_backend['type'] == 'lmdb':
+        return _records(root, key)
+    files = (path for path in scandir(root, recursive=recursive, full_path=True)
+             if path.lower().endswith(IMAGE_SUFFIXES))
+    paths = _by_name(files, root, key)
+    if not paths and os.path.isfile(os.path.join(root, 'data.mdb')):
+        raise OptionError(f"{one.key}.io_backend.type: got 'disk', but {root} is an LMDB; allowed: lmdb")
+    if not paths:
+        raise DataError(f'{key}: {root} holds no images ({", ".join(IMAGE_SUFFIXES)})')
+    return _Images(paths, {})
+
+
+def _by_name(files: Iterable[str], root: str, key: str) -> dict[str, str]:
+    paths: dict[str, str] = {}
+    for path in sorted(files):
+        name = os.path.splitext(os.path.relpath(path, root))[0]
+        if name in paths:
+            raise DataError(f'{key}: {paths[name]} and {path} differ in their endings alone; which is meant is not '
+                            'clear, remove one')
+        paths[name] = path
+    return dict(sorted(paths.items()))
+
+
+def _records(root: str, key: str) -> _Images:
+    if not root.rstrip('/').endswith('.lmdb'):
+        raise DataError(f'{key}: {root} is not an LMDB, whose folder must end with .lmdb (io_backend type lmdb)')
+    for name in ('data.mdb', 'meta_info.txt'):
+        if not os.path.isfile(os.path.join(root, name)):
+            raise DataError(f'{key}: {root} has no {name}; tools/prepare_data.py writes it')
+    try:
+        records = read_meta(Path(root))
+        with open_store(Path(root), readonly=True) as store:
+            count = store.count()
+    except DataError as error:
+        raise DataError(f'{key}: {error}') from None
+    if count < len(records) or not records:
+        raise DataError(f'{key}: {root} holds {count} records, but its meta_info.txt lists {len(records)}')
+    return _Images({key: key for key in sorted(r.key for r in records)}, {r.key: (r.height, r.width) for r in records})
+
+
+def _check_sizes(one: PairedSet, options: PairedDatasetOptions, pairs: list[PairPaths], inputs: dict[str, Size],
+                 targets: dict[str, Size]) -> None:
+    if not inputs or options.phase != 'train':
+        return
+    for lq, gt in pairs:
+        reason = size_problem(inputs[lq], targets[gt], options)
+        if reason:
+            raise DataError(f'{one.key}: {lq} in {one.lq_root} and {gt} in {one.gt_root}: {reason}')
+
+
+def size_problem(lq: Size, gt: Size, options: PairedDatasetOptions) -> str | None:
+    """Says why no training patch can be cut from images of these sizes (height, width), or returns None."""
+    if gt != (lq[0] * options.scale, lq[1] * options.scale):
+        return (f'the target has {gt[0]}x{gt[1]} pixels, which is not scale {options.scale} times the '
+                f'{lq[0]}x{lq[1]} of the input')
+    if min(gt) < options.gt_size:
+        return f'{gt[0]}x{gt[1]} pixels are less than gt_size {options.gt_size}'
+    return None
