@@ -1,10 +1,16 @@
 """What has to hold on a GPU; skipped where there is none."""
 
+from pathlib import Path
+
 import pytest
+import skimage
 import torch
+import yaml
+from scipy import stats
 
 import dil_plugin.basicsr  # noqa: F401
 from dil_plugin.distortions import parse_distortions
+from dil_plugin.distortions.resize import resize_by_matrices, resize_each
 from dil_plugin.learning import NetworkLoss, build_variant
 from dil_plugin.learning.options import SGD, DILOptions
 from dil_plugin.sampling import MetaBatchSampler
@@ -38,12 +44,67 @@ def test_step_without_host_synchronisation(variant):
     assert all(torch.isfinite(grad).all() for grad in result.grads)
 
 
-def test_distortions_agree_with_the_cpu_in_their_statistics():
-    clean = torch.full((2, 3, 128, 128), 0.5)
-    noise, = parse_distortions([{'type': 'GaussianNoise', 'sigma': 20}])
-    blur, = parse_distortions([{'type': 'GaussianBlur', 'sigma': 2}])
-    generator = torch.Generator('cuda').manual_seed(0)
-    noisy = noise(clean.cuda(), generator)
-    assert (noisy - 0.5).std().item() * 255 == pytest.approx(20, rel=0.02)
-    image = torch.rand(2, 3, 40, 41)
-    torch.testing.assert_close(blur(image.cuda()).cpu(), blur(image), rtol=0, atol=1e-3)
+DISTORTIONS = [d for entry in yaml.safe_load((Path(__file__).parent / 'data' / 'distortions.yml').read_text())
+               for d in parse_distortions([entry])]
+each_distortion = pytest.mark.parametrize('distortion', DISTORTIONS, ids=lambda d: d.label)
+
+
+def photograph(batch):
+    image = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1) / 255
+    return torch.stack([image[:, 2 * k:2 * k + 80, 120:204] for k in range(batch)])
+
+
+@each_distortion
+def test_distortion_without_host_synchronisation(distortion):
+    clean, generator = photograph(4).cuda(), torch.Generator('cuda').manual_seed(0)
+    distortion(clean, generator)  # the first use of a kernel may synchronise
+    for _ in range(3):
+        state = generator.get_state()
+        distortion(clean, generator)
+        generator.set_state(state)
+        torch.cuda.set_sync_debug_mode('error')
+        try:
+            out = distortion(clean, generator)
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+        assert torch.isfinite(out).all()
+
+
+@each_distortion
+def test_seed_decides_on_the_gpu_too(distortion):
+    clean = photograph(3).cuda()
+    one, other = (distortion(clean, torch.Generator('cuda').manual_seed(5)) for _ in range(2))
+    torch.testing.assert_close(one, other, rtol=0, atol=2.1 / 255)  # sums on the GPU may be taken in another order
+    assert (one - other).abs().mean() < 1e-4
+
+
+@each_distortion
+def test_distortion_has_the_statistics_of_the_cpu(distortion):
+    clean = photograph(1).expand(4, -1, -1, -1)
+    sides = []
+    for device in ('cpu', 'cuda'):
+        generator = torch.Generator(device).manual_seed(3)
+        outs = torch.cat([distortion(clean.to(device), generator)[:1].cpu() for _ in range(60)])
+        sides.append((outs.mean((1, 2, 3)), outs.std((1, 2, 3))))
+    for cpu, cuda in zip(*sides, strict=True):
+        same = torch.allclose(cpu, cuda, atol=1e-4)  # where nothing is random
+        assert same or stats.ks_2samp(cpu.numpy(), cuda.numpy()).pvalue > 1e-4
+
+
+def test_fixed_distortions_agree_with_the_cpu():
+    clean = photograph(3)
+    for entry in ({'type': 'GaussianBlur', 'sigma': 2}, {'type': 'JPEG', 'quality': 40},
+                  {'type': 'SincBlur', 'cutoff': 1}, {'type': 'Resize', 'factor': 0.4, 'mode': 'bicubic'}):
+        distortion, = parse_distortions([entry])
+        difference = (distortion(clean.cuda()).cpu() - distortion(clean)).abs()
+        assert difference.mean() < 1e-4
+        assert (difference < 1e-3).float().mean() > 0.999
+
+
+def test_sizes_per_sample_agree_with_the_cpu():
+    clean = photograph(6)
+    factors = torch.linspace(0.2, 1.5, 6, dtype=torch.float64)
+    there, back = torch.tensor([0, 1, 2] * 2), torch.tensor([2, 2, 1, 0, 0, 1])
+    expected = resize_each(clean, factors, 1.5, there, back)
+    found = resize_by_matrices(clean.cuda(), factors.cuda(), 1.5, there.cuda(), back.cuda()).cpu()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)  # TF32

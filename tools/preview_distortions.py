@@ -2,8 +2,9 @@
 
 python tools/preview_distortions.py -opt options/train/denoising_sf.yml
 
-Images come from --input; without it from the file's training data, or else from photographs that scikit-image ships. A
-Markdown document (docs/confounders.md) is a file too: each of its YAML blocks is drawn into the picture that follows.
+Images come from --input; without it from the file's training data, or else from photographs that scikit-image ships. Of
+training data that are sets of pairs (PairedConfounderDataset) the pairs themselves are shown. A Markdown
+document (docs/confounders.md) is a file too: each of its YAML blocks is drawn into the picture that follows.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Runs the tool; returns the exit status: 0, or 2 for a user mistake."""
     options = parse_arguments()
-    from dil_plugin.evaluation.preview_tool import write_previews  # here, not above: --help needs no torch
+    from dil_plugin.basicsr.preview import write_any_preview  # here, not above: --help needs no torch
     try:
-        for path in write_previews(options.opt, options.output, options.input, images=options.images,
-                                   size=options.size, draws=options.draws, columns=options.columns, seed=options.seed):
+        for path in write_any_preview(options.opt, options.output, options.input, images=options.images,
+                                      size=options.size, draws=options.draws, columns=options.columns,
+                                      seed=options.seed):
             print(path)
     except DILError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -115,6 +115,12 @@ class OneOf(Distortion, frozen=True):
         """What the most demanding member needs."""
         return max(member.min_size for member in self.distortions)
 
+    @property
+    def label(self) -> str:
+        """``OneOf(…)`` with the members' labels, and their probabilities where they are given."""
+        chances = [f'{p:g} ' for p in self.probabilities] if self.probabilities else [''] * len(self.distortions)
+        return f'OneOf({" | ".join(p + member.label for p, member in zip(chances, self.distortions, strict=True))})'
+
     @classmethod
     def expand(cls, options: Mapping[str, Any], key: str) -> list[Self]:
         """One confounder; lists of values within it make members."""

@@ -26,7 +26,7 @@ class Uniform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f'.uniform: expected [low, high] with low <= high, got [{low:g}, {high:g}]')
 
     def __str__(self) -> str:
-        return f'[{self.uniform[0]:g}, {self.uniform[1]:g}]'
+        return f'{self.uniform[0]:g}..{self.uniform[1]:g}'
 
 
 def lowest(degree: float | Uniform) -> float:

@@ -160,7 +160,8 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def _figure(width: int, height: int) -> Figure:
     dpi = 100
-    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor='white')
+    # matplotlib cuts off what is left of a pixel, and 9.28 inches at 100 dpi are 927.99…
+    figure = Figure(figsize=((width + 0.1) / dpi, (height + 0.1) / dpi), dpi=dpi, facecolor='white')
     FigureCanvasAgg(figure)
     return figure
 

@@ -1,5 +1,6 @@
 """Contact sheets of confounders: what a YAML file does to images, before anybody trains on it."""
 
+import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from dil_plugin.distortions import Distortion, parse_distortions, usm_sharpen
 from dil_plugin.errors import OptionError
 from dil_plugin.evaluation.plots import Panel, side_by_side
 
-_LETTER = 8  # pixels that a letter of a caption takes
+_LETTER = 7.6  # pixels that a letter of a caption takes
 
 
 class Group(NamedTuple):
@@ -25,7 +26,7 @@ class Group(NamedTuple):
 
     Attributes:
         name: Where: ``distortions``, ``datasets.train``, or ``validation`` for the other data sets together.
-        distortions: One per panel; all of one scale.
+        distortions: One per panel.
     """
 
     name: str
@@ -100,11 +101,11 @@ def contact_sheet(images: Sequence[npt.NDArray[np.uint8]],
     rows: list[list[Panel]] = []
     for group in groups:
         for image in images:
-            clean = _to_batch(image, group.distortions[0].scale)
+            clean = _to_batch(image, math.lcm(*(d.scale for d in group.distortions)))
             clean = usm_sharpen(clean) if sharpen else clean
             for _ in range(draws):
                 panels = [_panel(d, clean, generator) for d in group.distortions]
-                heading = f'clean{", sharpened" if sharpen else ""}\n({group.name})'
+                heading = f'clean{", sharpened" if sharpen else ""}' + (f'\n({group.name})' if len(groups) > 1 else '')
                 panels = [Panel(_to_image(clean), _wrap(heading, clean.shape[-1])), *panels]
                 rows += [panels[k:k + columns] for k in range(0, len(panels), columns)]
     return side_by_side(rows, title=title)
@@ -119,7 +120,7 @@ def centre_crop(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8
 
 def _panel(distortion: Distortion, clean: Tensor, generator: torch.Generator) -> Panel:
     distorted = distortion(clean, generator)
-    text = _wrap(distortion.label.removesuffix(')').replace('(', '\n', 1), clean.shape[-1])
+    text = _wrap(_caption(distortion.label), clean.shape[-1])
     if distortion.scale == 1:
         error = (distorted - clean).square().mean()
         text += f'\n{float(-10 * torch.log10(error)):.1f} dB' if error > 0 else '\nunchanged'
@@ -127,8 +128,14 @@ def _panel(distortion: Distortion, clean: Tensor, generator: torch.Generator) ->
     return Panel(image.repeat(distortion.scale, 0).repeat(distortion.scale, 1), text)
 
 
+def _caption(label: str) -> str:
+    if label.count('(') == 1:
+        return label.removesuffix(')').replace('(', '\n')
+    return label.replace(' > ', ' >\n').replace(' | ', ' |\n').replace('OneOf(', 'OneOf(\n')
+
+
 def _wrap(text: str, width: int) -> str:
-    return '\n'.join(line for part in text.split('\n') for line in textwrap.wrap(part, max(8, width // _LETTER)))
+    return '\n'.join(line for part in text.split('\n') for line in textwrap.wrap(part, max(8, int(width / _LETTER))))
 
 
 def _to_batch(image: npt.NDArray[np.uint8], scale: int) -> Tensor:
@@ -152,8 +159,11 @@ def document_sheets(text: str, source: str) -> list[tuple[Path, list[Group]]]:
     Raises:
         OptionError: A block is no list of distortions, or there is none.
     """
-    found = re.findall(r'```yaml\n(.*?)```\n\n!\[[^\]]*\]\(([^)]+)\)', text, flags=re.DOTALL)
+    found = re.findall(r'```yaml\n((?:(?!```).)*)```\n\n!\[[^\]]*\]\(([^)]+)\)', text, flags=re.DOTALL)
     if not found:
         raise OptionError(f'{source}: no YAML block is followed by an image')
-    return [(Path(path), distortion_groups(yaml.safe_load(block), f'{source}, the block of {path}'))
-            for block, path in found]
+    try:
+        blocks = [(path, yaml.safe_load(block)) for block, path in found]
+    except yaml.YAMLError as error:
+        raise OptionError(f'{source}: a block is not YAML: {error}') from None
+    return [(Path(path), distortion_groups(block, f'{source}, the block of {path}')) for path, block in blocks]

@@ -56,7 +56,7 @@ def write_previews(opt: Path,
             raise OptionError(f'--output: {output}, but {opt} itself names the pictures')
         sheets = [(opt.parent / path, groups) for path, groups in document_sheets(_text(opt), str(opt))]
     else:
-        options = _yaml(opt)
+        options = read_options(opt)
         sheets = [(output or Path(f'preview_{opt.stem}.png'), distortion_groups(options, str(opt)))]
     block = options if isinstance(options, Mapping) else {}
     pictures = _pictures(source, block, images, size)
@@ -81,7 +81,8 @@ def _text(path: Path) -> str:
         raise DataError(f'-opt: {path} cannot be read ({getattr(error, "strerror", None) or error})') from None
 
 
-def _yaml(path: Path) -> Any:
+def read_options(path: Path) -> Any:
+    """What a YAML file holds. Raises OptionError or DataError, naming it, where it cannot be read."""
     try:
         return yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
