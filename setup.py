@@ -22,7 +22,6 @@ setup(
         'torch>=2.4',
         'torchvision',
         'basicsr>=1.4.2',  # brings OpenCV, lmdb, numpy, scipy
-        'kornia>=0.7.4',
         'msgspec>=0.18.6',
         'lmdb',
         'matplotlib',

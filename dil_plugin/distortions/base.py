@@ -1,6 +1,7 @@
 """What a distortion is, and the registry by whose names a YAML file finds it."""
 
 import itertools
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -100,7 +101,9 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             OptionError: An option is unknown or wrong.
         """
-        many = [name for name, value in options.items() if isinstance(value, list) and not _holds_lists(cls, name)]
+        fields = {field.encode_name for field in msgspec.structs.fields(cls)}
+        many = [name for name, value in options.items()
+                if isinstance(value, list) and name in fields and not _holds_lists(cls, name)]
         for name in many:
             if not options[name]:
                 raise OptionError(f'{key}.{name}: the list is empty; give at least one value')
@@ -128,6 +131,8 @@ def _holds_lists(cls: type[Distortion], name: str) -> bool:
 
 
 def _check_number(number: float, hint: Any, where: str) -> None:
+    if not math.isfinite(number):
+        raise ValueError(f'.{where}: Expected a finite number; got {number!r}')
     for member in _members(hint):
         if _bare(member) in (int, float):
             try:

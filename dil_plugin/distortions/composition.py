@@ -1,6 +1,7 @@
 """Distortions made of distortions."""
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -82,7 +83,7 @@ class OneOf(Distortion, frozen=True):
           probabilities: [0.7, 0.3]
           distortions:
             - {type: GaussianNoise, sigma: {uniform: [5, 50]}}
-            - {type: PoissonNoise, scale: [0.5, 1, 2]}      # 0.1 each
+            - {type: PoissonNoise, poisson_scale: [0.5, 1, 2]}      # 0.1 each
 
     Attributes:
         distortions: The members; at least one, all of the same scale.
@@ -162,6 +163,6 @@ def _check_some(distortions: tuple[Distortion, ...]) -> None:
 def _check_probabilities(probabilities: tuple[float, ...] | None, members: int) -> None:
     if probabilities is None:
         return
-    if len(probabilities) != members or min(probabilities) < 0 or not sum(probabilities) > 0:
+    if len(probabilities) != members or min(probabilities) < 0 or not 0 < sum(probabilities) < math.inf:
         raise ValueError(f'.probabilities: expected one number >= 0 for each of the {members} distortions, not all 0; '
                          f'got {list(probabilities)}')

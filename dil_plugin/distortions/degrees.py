@@ -54,7 +54,7 @@ def draw(degree: float | Uniform, images: Tensor, generator: torch.Generator | N
         return degree
     low, high = degree.uniform
     unit = torch.rand(images.shape[0], dtype=images.dtype, device=images.device, generator=generator)
-    return unit.mul_(high - low).add_(low)
+    return unit.mul_(high - low).add_(low).clamp_(low, high)  # rounding can leave the range
 
 
 def per_sample(value: float | Tensor) -> float | Tensor:

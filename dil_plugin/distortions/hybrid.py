@@ -86,6 +86,8 @@ class Hybrid(Distortion, frozen=True):
                 raise OptionError(f'{key}.grid: needs a level, one of {", ".join(LEVELS)}')
             return super().expand(options, key)
         levels = options['level'] if isinstance(options['level'], list) else [options['level']]
+        if not levels:
+            raise OptionError(f'{key}.level: the list is empty; give at least one of {", ".join(LEVELS)}')
         given = [convert({**options, 'level': level}, _Level, key) for level in levels]
         return [cls(*degrees) for one in given for degrees in _degrees(LEVELS[one.level], one.grid)]
 

@@ -122,6 +122,8 @@ def _shot_noise(images: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def luma(images: Tensor) -> Tensor:
     """``0.2989 R + 0.587 G + 0.114 B``, ``(B, 1, H, W)``, with the weights of torchvision, which BasicSR takes."""
+    if images.shape[1] != 3:
+        raise ValueError(f'grey noise: expected 3 channels, or 1, got {images.shape[1]}')
     red, green, blue = images.split(1, dim=1)
     return red * 0.2989 + green * 0.587 + blue * 0.114
 

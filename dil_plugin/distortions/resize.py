@@ -67,7 +67,8 @@ class Resize(Distortion, frozen=True):
             size = [max(1, int(side * self.factor)) for side in clean.shape[-2:]]
             middle = functional.interpolate(clean, size=size, mode=self.mode)
             return functional.interpolate(middle, size=clean.shape[-2:], mode=self.mode).clamp_(0, 1)
-        factors = as_batch(draw(self.factor, clean, generator), clean[:, 0, 0, 0].double())
+        like = clean[:, 0, 0, 0].double()  # in single precision a size might be rounded up beyond the largest
+        factors = as_batch(draw(self.factor, like, generator), like)
         there, back = (self._modes(clean, generator) for _ in range(2))
         resize = resize_each if clean.device.type == 'cpu' else resize_by_matrices
         return resize(clean, factors, highest(self.factor), there, back).clamp_(0, 1)

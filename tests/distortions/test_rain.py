@@ -427,7 +427,7 @@ def test_blocks() -> None:
         HeavyRain(),
         *(HeavyRain(layers=count, transmission=0.5) for count in (1, 3)),
     ]
-    assert found.labels[0] == 'RainStreaks(length=[10, 20], angle=-10, density=2)'
+    assert found.labels[0] == 'RainStreaks(length=10..20, angle=-10, density=2)'
     assert (found.scale, found.min_size) == (1, 1)
 
 
