@@ -16,6 +16,7 @@ def test_one_import_registers_everything():
     from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
     assert 'RRDBNetNoUpsample' in ARCH_REGISTRY
     assert 'DistortionAugmentedDataset' in DATASET_REGISTRY
+    assert 'PairedConfounderDataset' in DATASET_REGISTRY
     assert 'DILModel' in MODEL_REGISTRY
 
 
@@ -36,6 +37,13 @@ def test_adapting_twice_changes_nothing():
 def test_core_packages_import_neither_framework():
     code = ('import sys, dil_plugin.learning, dil_plugin.distortions, dil_plugin.sampling, dil_plugin.data_preparation;'
             'assert not {"basicsr", "mmagic", "mmengine"} & set(sys.modules)')
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_confounders_need_torch_and_msgspec_only():
+    code = ('import sys, dil_plugin.distortions;'
+            'other = {"basicsr", "mmagic", "cv2", "kornia", "scipy", "torchvision", "lmdb"} & set(sys.modules);'
+            'assert not other, other')
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
