@@ -10,9 +10,9 @@ from torch import Tensor
 from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.paired_confounder_dataset import PairedConfounderDataset
 from dil_plugin.basicsr.options import PAIRED_DATASET
-from dil_plugin.errors import DataError, OptionError
-from dil_plugin.evaluation.plots import Panel, save_png, side_by_side
-from dil_plugin.evaluation.preview_tool import read_options, write_previews
+from dil_plugin.errors import OptionError
+from dil_plugin.evaluation.plots import Panel, side_by_side
+from dil_plugin.evaluation.preview_tool import read_options, write_figure, write_previews
 
 
 def write_any_preview(opt: Path, output: Path | None = None, source: Path | None = None, *, images: int = 2,
@@ -35,12 +35,7 @@ def write_any_preview(opt: Path, output: Path | None = None, source: Path | None
     if source is not None:
         raise OptionError(f'--input: {source}, but the training data of {opt} are pairs, which stay as they are')
     path = output or Path(f'preview_{opt.stem}.png')
-    figure = side_by_side(_rows(options, train, images), zoom=2)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_png(figure, path)
-    except OSError as error:
-        raise DataError(f'{path}: cannot be written ({error.strerror})') from None
+    write_figure(side_by_side(_rows(options, train, images), zoom=2), path)
     yield path
 
 

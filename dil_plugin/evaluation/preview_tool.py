@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import yaml
+from matplotlib.figure import Figure
 
 from dil_plugin.data_preparation import find_images, read_image
 from dil_plugin.data_preparation.images import IMAGE_SUFFIXES
@@ -66,12 +67,17 @@ def write_previews(opt: Path,
                                    sharpen=bool(block.get('gt_usm')))
         except ValueError as error:  # an image is too small
             raise DataError(f'{path.name}: {error} (--size {size})') from None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_png(figure, path)
-        except OSError as error:
-            raise DataError(f'{path}: cannot be written ({error.strerror})') from None
+        write_figure(figure, path)
         yield path
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG, and its folder where there is none. Raises DataError, naming the file, where that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(figure, path)
+    except OSError as error:
+        raise DataError(f'--output: {path} cannot be written ({error.strerror})') from None
 
 
 def _text(path: Path) -> str:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from basicsr.data.transforms import augment, mod_crop, paired_random_crop
-from basicsr.utils import FileClient, imfrombytes, img2tensor
+from basicsr.utils import img2tensor
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils import data
 
 from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.image_list import clean_images
+from dil_plugin.basicsr.data.image_reader import ImageReader
 from dil_plugin.basicsr.data.options import parse_dataset_options
-from dil_plugin.data_preparation import incomplete_reason
 from dil_plugin.distortions import DistortionSet, parse_distortions, usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 
@@ -58,7 +58,7 @@ class DistortionAugmentedDataset(data.Dataset):
             raise OptionError(f'{self.key}.distortions: a validation or test set takes one distortion, got '
                               f'{", ".join(self.distortions.labels)}; give one data set per degree')
         self.paths = clean_images(self.options, self.key)
-        self._file_client: FileClient | None = None  # opened in the process that reads
+        self._reader = ImageReader()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -99,20 +99,7 @@ class DistortionAugmentedDataset(data.Dataset):
 
     def _read(self, path: str) -> np.ndarray:
         """The image, ``(H, W, 3)``, BGR, uint8."""
-        if self._file_client is None:
-            backend = dict(self.options.io_backend)
-            if backend['type'] == 'lmdb':
-                backend.update(db_paths=[self.options.dataroot_gt], client_keys=['gt'])
-            self._file_client = FileClient(backend.pop('type'), **backend)
-        content = self._file_client.get(path, 'gt')
-        where = f"image '{path}' of {self.key}.dataroot_gt {self.options.dataroot_gt}"
-        if content is None:
-            raise DataError(f'{where}: listed in meta_info.txt, but not in the LMDB')
-        reason = incomplete_reason(bytes(content))
-        image = None if reason else imfrombytes(content)
-        if image is None:
-            raise DataError(f'{where}: cannot be decoded ({reason or "not an image"})')
-        return image
+        return self._reader.read(path, self.options.dataroot_gt, self.options.io_backend, f'{self.key}.dataroot_gt')
 
     def _patch(self, image: np.ndarray, path: str) -> np.ndarray:
         size = self.options.gt_size
