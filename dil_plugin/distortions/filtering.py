@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _USM_SIZE = 51  # Real-ESRGAN's radius of 50, made odd
+_FEW_PLANES = 16  # up to here oneDNN convolves with narrow kernels up to five times as fast in channels-last layout
 USM_MIN_SIZE = _USM_SIZE // 2 + 1  # pixels that usm_sharpen needs for its reflected borders
 
 
@@ -22,8 +23,9 @@ def filter2d(images: Tensor, kernels: Tensor) -> Tensor:
         ``(B, C, H, W)``.
     """
     height, width = kernels.shape[-2:]
-    padded = functional.pad(images, (width // 2, width // 2, height // 2, height // 2), mode='reflect')
-    return _convolve(padded, kernels)
+    planes = images.reshape(1, -1, *images.shape[-2:])
+    padded = functional.pad(planes, (width // 2, width // 2, height // 2, height // 2), mode='reflect')
+    return _convolve(padded, kernels, len(images)).view(images.shape)
 
 
 def filter_separable(images: Tensor, profiles: Tensor) -> Tensor:
@@ -37,8 +39,12 @@ def filter_separable(images: Tensor, profiles: Tensor) -> Tensor:
         ``(B, C, H, W)``.
     """
     half = profiles.shape[-1] // 2
-    padded = functional.pad(images, (half, half, half, half), mode='reflect')
-    return _convolve(_convolve(padded, profiles[:, None, :]), profiles[:, :, None])
+    planes = images.reshape(1, -1, *images.shape[-2:])
+    if images.device.type == 'cpu' and images.dtype == torch.float32 and planes.shape[1] <= _FEW_PLANES:
+        planes = planes.contiguous(memory_format=torch.channels_last)
+    padded = functional.pad(planes, (half, half, half, half), mode='reflect')
+    rows = _convolve(padded, profiles[:, None, :], len(images))
+    return _convolve(rows, profiles[:, :, None], len(images)).contiguous().view(images.shape)
 
 
 def usm_sharpen(images: Tensor, weight: float = 0.5, threshold: float = 10) -> Tensor:
@@ -71,13 +77,12 @@ def usm_sharpen(images: Tensor, weight: float = 0.5, threshold: float = 10) -> T
     return torch.lerp(images, sharp, mask)
 
 
-def _convolve(padded: Tensor, kernels: Tensor) -> Tensor:
-    """Valid correlation of ``(B, C, H, W)`` with ``(B, k, l)``, or ``(1, k, l)`` for all samples."""
-    batch, channels, height, width = padded.shape
-    if kernels.shape[0] == 1:
-        flat = padded.reshape(batch * channels, 1, height, width)
-        filtered = functional.conv2d(flat, kernels[:, None])
-    else:
-        flat = padded.reshape(1, batch * channels, height, width)
-        filtered = functional.conv2d(flat, kernels[:, None].repeat_interleave(channels, 0), groups=batch * channels)
-    return filtered.view(batch, channels, *filtered.shape[-2:])
+def _convolve(padded: Tensor, kernels: Tensor, batch: int) -> Tensor:
+    """Valid correlation of the planes ``(1, B C, H, W)`` with their sample's kernel, ``(B, k, l)`` or ``(1, k, l)``.
+
+    A group for every plane even where the kernel is shared: one kernel on B C images of one channel is a path of oneDNN
+    that takes twenty times as long.
+    """
+    planes = padded.shape[1]
+    weights = kernels.expand(batch, -1, -1)[:, None].repeat_interleave(planes // batch, 0)
+    return functional.conv2d(padded, weights, groups=planes)

@@ -74,8 +74,7 @@ class MixedBlur(KernelBlur, frozen=True):
         theta = _between((-math.pi, math.pi), like, generator)
         sigma_x = _between(self.blur_sigma, like, generator)
         sigma_y = _between(self.blur_sigma, like, generator)
-        isotropic = self._flags('iso', images)[family]
-        sigma_y, theta = torch.where(isotropic, sigma_x, sigma_y), theta.masked_fill(isotropic, 0)
+        sigma_y = torch.where(self._flags('iso', images)[family], sigma_x, sigma_y)
         smooth = gaussian_kernels(sigma_x, sigma_y, theta, size, extents)
         if any(name.startswith('generalized') for name in self.kernel_list):
             made = generalized_gaussian_kernels(sigma_x, sigma_y, theta, _beta(self.betag_range, like, generator), size,

@@ -89,6 +89,15 @@ def test_workers_sharpen_what_the_model_then_leaves(super_resolution, parsed, mo
     torch.testing.assert_close(samples[1]['lq'], small, rtol=0, atol=1e-5)
 
 
+def test_device_mode_leaves_sharpening_to_the_model(super_resolution, parsed):
+    plain, sharpening = (copy.deepcopy(super_resolution) for _ in range(2))
+    plain['gt_usm'] = False
+    opts = [parsed(opt) for opt in (plain, sharpening)]
+    first, second = (build_dataset(opt['datasets']['train'])[Draw(2, 9)]['gt'] for opt in opts)
+    assert torch.equal(first, second)
+    assert [build_model(opt).sharpens for opt in opts] == [False, True]
+
+
 MIXED = [
     {'type': 'Hybrid', 'level': 'mild'}, {'type': 'CameraNoise', 'space': ['raw', 'srgb_jpeg']},
     {'type': 'RainStreaks', 'length': 8}, {'type': 'OneOf', 'distortions': [

@@ -208,6 +208,16 @@ class TestDraws:
         for one, other in zip(moments(ours), moments(theirs), strict=True):
             assert stats.ks_2samp(one, other).pvalue > 1e-3
 
+    def test_sinc_kernels_of_each_size(self) -> None:
+        """Kernels below 13 pixels have the higher least cut-off."""
+        changed = {'sinc_prob': 1.0}
+        ours = MixedBlur(**changed).kernels(torch.rand(6000, 1, 1, 1), seeded()).numpy()
+        theirs = basicsr_kernels(6000, **changed)
+        for size in range(7, 22, 2):
+            one, other = (k[moments(k)[5] == size][:, 10, 10] for k in (ours, theirs))
+            assert abs(len(one) - 750) < 110
+            assert stats.ks_2samp(one, other).pvalue > 1e-3
+
     @pytest.mark.parametrize('family', ['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso',
                                         'plateau_aniso'])
     def test_single_families(self, family: Any) -> None:
