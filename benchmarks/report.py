@@ -22,8 +22,8 @@ REASONS = {
                     'OpenCV would be, but copies every batch to arrays and back, and makes the confounders need OpenCV.',
     'Compose': 'its blur, see GaussianBlur.',
     'OneOf': 'its blur, see GaussianBlur.',
-    'Resize': '`F.interpolate`, as in BasicSR\'s tensors and kornia, which take as long; its bicubic and area kernels '
-              'are several times as slow as `cv2.resize`, whose area, moreover, is another one.',
+    'Resize': '`F.interpolate`, as in the tensors of BasicSR and kornia, which take as long; bicubic and '
+              'area are several times as slow as `cv2.resize`, whose area, moreover, is another one.',
 }
 
 
@@ -95,7 +95,8 @@ def write_page(path: Path, command: str, lines: list[str], missed: list[str], de
         f'# Speed of the distortions on {_processor() if device == "cpu" else torch.cuda.get_device_name()}', '',
         f'{datetime.date.today()}, {_processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, '
         f'Python {platform.python_version()}, {device}.', '', '```bash', command, '```', '', *_explain(device, repeats),
-        '', *lines, '', '## Targets that were missed', '', *(missed or ['None.']), *_reasons(missed, device), '']), encoding='utf-8')
+        '', *lines, '', '## Targets that were missed', '', *(missed or ['None.']),
+        *_reasons(missed, device), '']), encoding='utf-8')
 
 
 def _reasons(missed: list[str], device: str) -> list[str]:

@@ -44,7 +44,7 @@ def convert(raw: Any, cls: type[T], key: str) -> T:
     try:
         return msgspec.convert(raw, cls)
     except msgspec.ValidationError as error:
-        raise OptionError(_explain(str(error), raw, cls, key)) from None
+        raise OptionError(explain(str(error), raw, cls, key)) from None
 
 
 def _refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
@@ -90,8 +90,15 @@ def _structs(hint: Any) -> list[Any]:
     return [m for m in _members(hint) if isinstance(m, type) and issubclass(m, msgspec.Struct)]
 
 
-def _explain(message: str, raw: Any, cls: Any, key: str) -> str:
-    """Adds to msgspec's message the full key, the value, and the allowed names where there is a fixed choice."""
+def explain(message: str, raw: Any, cls: Any, key: str) -> str:
+    """Adds to msgspec's message the full key, the value, and what the option is or which names are allowed.
+
+    Args:
+        message: Of a ``msgspec.ValidationError``.
+        raw: What was converted.
+        cls: To which type.
+        key: Where it stands.
+    """
     match = re.fullmatch(r'(?P<what>.*?)(?: - at `(?:\$|key in \$)(?P<path>.*)`)?', message, flags=re.DOTALL)
     assert match is not None
     path = match['path'] or ''
@@ -99,20 +106,45 @@ def _explain(message: str, raw: Any, cls: Any, key: str) -> str:
         return f'{key}{path}{match["what"]}'
     value, hint, parent = raw, cls, cls
     for name, index in re.findall(r'\.(\w+)|\[(\d+)\]', path):
-        struct = _struct_for(hint, value) if isinstance(value, Mapping) else None
-        fields = {f.encode_name: f.type for f in msgspec.structs.fields(struct)} if struct else {}
-        hint, parent = fields.get(name), hint
+        hint, parent = _field(hint, value, name) if name else _item(hint), hint
         value = value.get(name) if name else value[int(index)]
+    what = match['what']
+    if missing := re.fullmatch(r'Object missing required field `(.+)`', what):
+        what, hint = f"option '{missing[1]}' is missing", _field(hint, value, missing[1])
+    elif ' | object`' in what:
+        blocks = ', '.join(f'{{{field.encode_name}: …}}' for s in _structs(hint) for field in msgspec.structs.fields(s))
+        what = re.sub(r'`(.+?) \| object`', lambda types: f'`{types[1]}` or {blocks}', what)
+    for name, words in (('object', 'a block of options'), ('null', 'nothing'), ('array', 'a list')):
+        what = what.replace(f'`{name}`', words)
     choices = [str(c) for m in _members(hint) if typing.get_origin(m) is typing.Literal for c in typing.get_args(m)]
     if path.endswith('.type'):
         choices = [str(s.__struct_config__.tag) for s in _structs(parent)]
-    what = re.sub(r'^Object missing required field `(.+)`$', r"option '\1' is missing", match['what'])
-    what = what.replace('`object`', 'a block of options').replace('| object', '| block').replace('`null`', 'nothing')
     allowed = f'; allowed: {", ".join(choices)}' if choices else ''
     yaml_hint = f' (YAML reads {value} as text: write !!float {value})' \
         if isinstance(value, str) and _is_number(value) else ''
     got = f'; got {value!r}' if path else ''
-    return f'{key}{path}: {what}{got}{allowed}{yaml_hint}'
+    meaning = _description(hint)
+    return f'{key}{path}: {what}{got}{allowed}{yaml_hint}' + (f' ({meaning})' if meaning and not choices else '')
+
+
+def _field(hint: Any, raw: Any, name: str) -> Any:
+    """The type of a field of the struct that ``raw`` is meant for."""
+    struct = _struct_for(hint, raw) if isinstance(raw, Mapping) else None
+    return {f.encode_name: f.type for f in msgspec.structs.fields(struct)}.get(name) if struct else None
+
+
+def _item(hint: Any) -> Any:
+    """The type of the items of a list or tuple."""
+    args = [typing.get_args(m) for m in _members(hint) if typing.get_origin(m) in (list, tuple)]
+    return args[0][0] if args and args[0] else None
+
+
+def _description(hint: Any) -> str:
+    """What the field's annotation says about it, or one of its alternatives' does."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next(filter(None, map(_description, typing.get_args(hint))), '')
+    metas = hint.__metadata__ if typing.get_origin(hint) is typing.Annotated else ()
+    return next((m.description for m in metas if isinstance(m, msgspec.Meta) and m.description), '')
 
 
 def _is_number(text: str) -> bool:

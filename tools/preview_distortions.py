@@ -3,7 +3,7 @@
 python tools/preview_distortions.py -opt options/train/denoising_sf.yml
 
 Images come from --input; without it from the file's training data, or else from photographs that scikit-image ships. Of
-training data that are sets of pairs (PairedConfounderDataset) the pairs themselves are shown. A Markdown
+training data that are sets of pairs (PairedConfounderDataset) the first training patches are shown. A Markdown
 document (docs/confounders.md) is a file too: each of its YAML blocks is drawn into the picture that follows.
 """
 

@@ -1,18 +1,21 @@
 """Checks and completes the options that BasicSR parsed, before anything is built from them."""
 
 import contextlib
+import importlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 import torch
 import yaml
 
-from dil_plugin.basicsr.data.image_list import clean_images
+from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
-from dil_plugin.basicsr.data.paired_layouts import list_pairs
+from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
-from dil_plugin.distortions import DistortionSet, parse_distortions
+from dil_plugin.distortions import DistortionSet, RealESRGAN, parse_distortions
 from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
 from dil_plugin.options import did_you_mean
@@ -71,6 +74,7 @@ def complete_options(opt: dict[str, Any]) -> None:
     Raises:
         OptionError: Something is unknown, wrong or missing; the message names the key, the value and what is allowed.
     """
+    import_modules(opt)
     _check_required(opt)
     _check_names(opt)
     _check_device(opt)
@@ -81,9 +85,13 @@ def complete_options(opt: dict[str, Any]) -> None:
         expected = opt.get('scale', 1)
         if isinstance(distortions, DistortionSet) and distortions.scale != expected:
             raise OptionError(f'scale: {expected}, but the confounders of the distortions block divide the resolution '
-                              f'by {distortions.scale} (Distortion.scale)')
+                              f'by {distortions.scale}; set scale in its entries (where the type has it) or at the top '
+                              'level')
         _check_batch_size(opt, dil, distortions)
+        _refuse_misplaced(opt)
         _warn_of_pairs(opt, dil)
+    elif opt['is_train'] and 'dil' in (opt.get('train') or {}):
+        sys.stderr.write(f'Warning: train.dil has no effect with model_type {opt.get("model_type")} (only {MODEL}).\n')
     for name, dataset in opt['datasets'].items():
         if dataset.get('type') == DATASET:
             _complete_dataset(opt, name, dataset)
@@ -138,8 +146,8 @@ def _check_names(opt: Mapping[str, Any]) -> None:
     from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
     def check(key: str, name: Any, registry: Any) -> None:
-        known = [known_name for known_name, _ in registry]
-        if name not in known:
+        known = [known_name.removesuffix('_basicsr') for known_name, _ in registry]  # BasicSR finds them by either
+        if str(name).removesuffix('_basicsr') not in known:
             raise OptionError(f'{key}: unknown name {name!r}; {did_you_mean(str(name), known)}')
 
     check('model_type', opt.get('model_type'), MODEL_REGISTRY)
@@ -174,9 +182,41 @@ def _check_values(opt: Mapping[str, Any]) -> None:
         raise OptionError(f"val.save_img: expected true or false, got {opt['val'].get('save_img')!r}")
 
 
+def _refuse_misplaced(opt: Mapping[str, Any]) -> None:
+    """Options of RealESRNetModel and RealESRGANDataset, which here stand in a RealESRGAN entry and nowhere else."""
+    names = {field.encode_name for field in msgspec.structs.fields(RealESRGAN)} - {'scale'}
+    for key, block in (('', opt), ('datasets.train.', opt['datasets'].get('train') or {})):
+        found = [name for name in block if name in names]
+        if found:
+            raise OptionError(f'{key}{found[0]}: {MODEL} reads it in the RealESRGAN entry of the distortions block; '
+                              f'move there: {", ".join(found)}')
+    for name in ('queue_size', 'high_order_degradation'):
+        if name in opt:
+            raise OptionError(f'{name}: an option of RealESRNetModel that {MODEL} does not have; remove it')
+
+
+def import_modules(opt: Mapping[str, Any]) -> None:
+    """Imports the modules of the option ``custom_imports``: confounders, networks and data sets of the user's own.
+
+    Raises:
+        OptionError: It is no list of names, or a module cannot be imported.
+    """
+    names = opt.get('custom_imports') or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise OptionError(f'custom_imports: expected a list of module names, got {names!r}')
+    if names and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a tool is started by its path, so its own folder stands there, not the user's
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise OptionError(f'custom_imports: {name} cannot be imported: {error}; allowed: modules of the current '
+                              'folder or of the Python path') from None
+
+
 def _warn_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
     train = opt['datasets'].get('train', {})
-    if train.get('dataroot_lq') and dil.variant in ('sf', 'erm'):
+    if train.get('type') != DATASET and train.get('dataroot_lq') and dil.variant in ('sf', 'erm'):
         effect = {'sf': 'sf has no query batch: dataroot_lq has no effect (pf, ss and ps use it)',
                   'erm': 'erm trains on the pairs: the distortions block has no effect'}[dil.variant]
         sys.stderr.write(f'Warning: datasets.train is of type {train["type"]}, and {effect}.\n')
@@ -226,14 +266,21 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
             raise OptionError(f'{key}.distortions: neither this data set nor the top level has a distortions block')
         dataset['distortions'] = opt['distortions']
     distortions = parse_distortions(dataset['distortions'], f'{key}.distortions')
+    if not train and len(distortions) != 1:
+        raise OptionError(f'{key}.distortions: a validation or test set takes one distortion, got '
+                          f'{", ".join(distortions.labels)}; give one data set per degree')
     options = parse_dataset_options(dataset, key)
-    clean_images(options, key)  # before BasicSR makes the experiment's folder, and renames the one of an earlier run
+    paths = clean_images(options, key)  # before BasicSR makes the experiment's folder, and renames an earlier run's
+    if options.io_backend['type'] == 'disk':
+        check_file_sizes(paths, options.gt_size if train else distortions.min_size, key, 'gt_size' if train else
+                         distortions.labels[0])
     if distortions.scale != options.scale:
         raise OptionError(f'{key}.distortions: they divide the resolution by {distortions.scale}, but scale is '
                           f'{options.scale}')
     if train and distortions.min_size > options.gt_size:
+        names = ', '.join(dict.fromkeys(d.label for d in distortions))
         raise OptionError(f'{key}.gt_size: {options.gt_size} is less than the {distortions.min_size} pixels that the '
-                          f'distortions need ({", ".join(distortions.labels)})')
+                          f'distortions need ({names})')
     if train and ours and list(distortions) != list(parse_distortions(opt['distortions'])):
         raise OptionError(f'{key}.distortions: with {MODEL} the training data set takes the confounders of the top '
                           "level's distortions block; remove this one")
@@ -253,5 +300,7 @@ def _complete_paired_dataset(opt: Mapping[str, Any], name: str, dataset: dict[st
             raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got '
                               f'{dataset.get("gt_size")!r}')
     options, sets = parse_paired_options(dataset, key)
-    for one in sets:
-        list_pairs(one, options)  # before BasicSR makes the experiment's folder, and renames the one of an earlier run
+    for one in sets:  # before BasicSR makes the experiment's folder, and renames the one of an earlier run
+        pairs = list_pairs(one, options)
+        if one.io_backend['type'] == 'disk' and options.phase == 'train':
+            check_pair_sizes(one, pairs, options)

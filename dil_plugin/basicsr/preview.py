@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.paired_confounder_dataset import PairedConfounderDataset
-from dil_plugin.basicsr.options import PAIRED_DATASET
+from dil_plugin.basicsr.options import PAIRED_DATASET, import_modules
 from dil_plugin.errors import OptionError
 from dil_plugin.evaluation.plots import Panel, side_by_side
 from dil_plugin.evaluation.preview_tool import read_options, write_figure, write_previews
@@ -27,6 +27,8 @@ def write_any_preview(opt: Path, output: Path | None = None, source: Path | None
         DataError: A file cannot be read or written, or images are too small.
     """
     options = None if opt.suffix == '.md' else read_options(opt)
+    if isinstance(options, Mapping):
+        import_modules(options)
     datasets = options.get('datasets') if isinstance(options, Mapping) else None
     train = datasets.get('train') if isinstance(datasets, Mapping) else None
     if not isinstance(options, Mapping) or not isinstance(train, Mapping) or train.get('type') != PAIRED_DATASET:

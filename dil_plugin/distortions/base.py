@@ -14,9 +14,10 @@ from typing_extensions import Self
 
 from dil_plugin.distortions.degrees import Uniform
 from dil_plugin.errors import OptionError
-from dil_plugin.options import convert, did_you_mean
+from dil_plugin.options import convert, did_you_mean, explain
 
 _HALF = (torch.float16, torch.bfloat16)
+_TOLERANCE = 0.05  # for what interpolation overshoots; another scale is far beyond it
 
 
 class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,14 +28,19 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     def __post_init__(self) -> None:
-        """Holds numbers and both ends of a ``Uniform`` to the limits that stand in the field's annotation."""
+        """Holds every field to its annotation, and both ends of a ``Uniform`` to the limits of a number."""
         for field in msgspec.structs.fields(self):
             value = getattr(self, field.name)
-            ends = enumerate(value.uniform) if isinstance(value, Uniform) else [(None, value)]
-            for index, number in ends:
-                if isinstance(number, int | float) and not isinstance(number, bool):
-                    where = field.encode_name + ('' if index is None else f'.uniform[{index}]')
-                    _check_number(number, field.type, where)
+            if isinstance(value, Uniform):
+                for index, end in enumerate(value.uniform):
+                    _check_number(end, field.type, f'{field.encode_name}.uniform[{index}]')
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f'.{field.encode_name}: Expected a finite number; got {value!r}')
+            try:
+                msgspec.convert(value, field.type)
+            except msgspec.ValidationError as error:
+                name = field.encode_name
+                raise ValueError(explain(f'{error} - at `$.{name}`', {name: value}, type(self), '')) from None
 
     def apply(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
         """The distorted batch; ``clean`` is ``(B, C, H, W)`` float32 or float64 in [0, 1] and is not to be changed.
@@ -73,8 +79,12 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ``(B, C, H / scale, W / scale)``, same dtype and device, values in [0, 1].
 
         Raises:
-            ValueError: The shape or dtype is another, or the image is too small for this distortion.
+            ValueError: The shape or dtype is another, or the image is too small for this distortion; on the CPU also
+                where the values are on another scale, such as 0 to 255.
         """
+        if not isinstance(clean, Tensor) or not isinstance(generator, torch.Generator | None):
+            raise ValueError(f'{self.label}: expected a tensor, and a torch.Generator or None, got '
+                             f'{type(clean).__name__} and {type(generator).__name__}')
         if clean.ndim != 4 or not clean.is_floating_point():
             raise ValueError(f'{self.label}: expected a floating point tensor (B, C, H, W), got {clean.dtype} '
                              f'{tuple(clean.shape)}')
@@ -84,6 +94,8 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                              f'got {height}x{width}')
         if height % self.scale or width % self.scale:
             raise ValueError(f'{self.label}: image size {height}x{width} is not a multiple of its scale {self.scale}')
+        if clean.device.type == 'cpu' and clean.numel():  # elsewhere the host would have to wait for the device
+            _check_range(clean, self.label)
         if clean.dtype in _HALF:
             return self.apply(clean.float(), generator).to(clean.dtype)
         return self.apply(clean, generator)
@@ -131,8 +143,6 @@ def _holds_lists(cls: type[Distortion], name: str) -> bool:
 
 
 def _check_number(number: float, hint: Any, where: str) -> None:
-    if not math.isfinite(number):
-        raise ValueError(f'.{where}: Expected a finite number; got {number!r}')
     for member in _members(hint):
         if _bare(member) in (int, float):
             try:
@@ -140,6 +150,12 @@ def _check_number(number: float, hint: Any, where: str) -> None:
             except msgspec.ValidationError as error:
                 raise ValueError(f'.{where}: {error}; got {number!r}') from None
             return
+
+
+def _check_range(clean: Tensor, label: str) -> None:
+    low, high = (float(end) for end in clean.detach().aminmax())
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        raise ValueError(f'{label}: expected values in [0, 1], got {low:g} to {high:g}')
 
 
 def _short(value: object) -> str:

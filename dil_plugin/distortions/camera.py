@@ -1,10 +1,13 @@
 """Camera noise: shot and read noise in one of the colour spaces of a camera's pipeline."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
+import msgspec
 import torch
 from msgspec import Meta
 from torch import Tensor
+from typing_extensions import Self
 
 from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
 from dil_plugin.distortions.degrees import Uniform, draw, per_sample
@@ -21,10 +24,14 @@ from dil_plugin.distortions.isp import (
 )
 from dil_plugin.distortions.jpeg_codec import LIBJPEG, compress
 from dil_plugin.distortions.noise import luma
+from dil_plugin.errors import OptionError
 
-Shot = Annotated[float, Meta(ge=0, description='Standard deviation of the shot noise at signal 1; signal in [0, 1].')]
-Read = Annotated[float, Meta(ge=0, description='Standard deviation of the read noise; signal in [0, 1].')]
+Shot = Annotated[float, Meta(ge=0, le=1, description='Standard deviation of the shot noise at signal 1, of [0, 1].')]
+Read = Annotated[float, Meta(ge=0, le=1, description='Standard deviation of the read noise; signal in [0, 1].')]
 Quality = Annotated[float, Meta(ge=1, le=100, description='JPEG quality, 1 to 100.')]
+
+
+_USED_IN = {'response': ('raw', 'linear'), 'quality': ('srgb_jpeg', )}
 
 
 @DISTORTION_REGISTRY.register
@@ -66,6 +73,27 @@ class CameraNoise(Distortion, frozen=True):
     read: Read | Uniform = Uniform((0, 0.06))
     response: ResponseName = 'random'
     quality: Quality | Uniform = Uniform((60, 100))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ('response', 'quality'):
+            default = next(field.default for field in msgspec.structs.fields(self) if field.name == name)
+            if getattr(self, name) != default and self.space not in _USED_IN[name]:
+                raise ValueError(f'.{name}: has no effect in space {self.space}, only in {", ".join(_USED_IN[name])}')
+
+    @classmethod
+    def expand(cls, options: Mapping[str, Any], key: str) -> list[Self]:
+        """As ``Distortion.expand``; of several spaces each takes the options that it has a use for."""
+        spaces = options.get('space')
+        if not isinstance(spaces, list) or not spaces:
+            return super().expand(options, key)
+        for name, used_in in _USED_IN.items():
+            if name in options and not set(used_in) & {str(space) for space in spaces}:
+                raise OptionError(f'{key}.{name}: has no effect in these spaces, only in {", ".join(used_in)}')
+        given = [{name: value for name, value in options.items() if space in _USED_IN.get(name, (space, ))}
+                 for space in spaces]
+        return [made for space, one in zip(spaces, given, strict=True)
+                for made in super(CameraNoise, cls).expand({**one, 'space': space}, key)]
 
     @property
     def min_size(self) -> int:

@@ -152,6 +152,10 @@ class _Members(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _parse_all(raw: list[Any], key: str) -> list[list[Distortion]]:
+    for i, entry in enumerate(raw):
+        if isinstance(entry, dict) and 'draws' in entry:
+            raise OptionError(f'{key}.distortions[{i}].draws: {entry["draws"]!r}; allowed only in the outermost entry, '
+                              'which it multiplies')
     return [DISTORTION_REGISTRY.parse(entry, f'{key}.distortions[{i}]') for i, entry in enumerate(raw)]
 
 

@@ -81,10 +81,14 @@ class Hybrid(Distortion, frozen=True):
         for name in options:
             if name not in allowed:
                 raise OptionError(f"{key}: unknown option '{name}'; {did_you_mean(str(name), allowed)}")
+        degrees = [name for name in options if name not in ('level', 'grid')]
         if 'level' not in options:
-            if 'grid' in options:
-                raise OptionError(f'{key}.grid: needs a level, one of {", ".join(LEVELS)}')
+            if 'grid' in options or not degrees:
+                raise OptionError(f'{key}.level: missing; allowed: {", ".join(LEVELS)}, or in its place blur_sigma, '
+                                  'noise_sigma and jpeg_quality (no grid)')
             return super().expand(options, key)
+        if degrees:
+            raise OptionError(f'{key}.{degrees[0]}: the level says the degrees; give one or the other')
         levels = options['level'] if isinstance(options['level'], list) else [options['level']]
         if not levels:
             raise OptionError(f'{key}.level: the list is empty; give at least one of {", ".join(LEVELS)}')

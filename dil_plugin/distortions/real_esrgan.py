@@ -3,6 +3,7 @@
 import math
 from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
 import torch
 from msgspec import Meta
 from torch import Tensor
@@ -152,6 +153,10 @@ class RealESRGAN(Distortion, frozen=True):
             check_range(f'noise_range{suffix}', self._get('noise_range', suffix), low=0)
             check_range(f'poisson_scale_range{suffix}', self._get('poisson_scale_range', suffix), low=0)
             check_range(f'jpeg_range{suffix}', self._get('jpeg_range', suffix), low=1, high=100)
+        for field in msgspec.structs.fields(self) if self.order == 1 else ():
+            if (field.name.endswith('2') or field.name == 'second_blur_prob') and getattr(
+                    self, field.name) != field.default:
+                raise ValueError(f'.{field.name}: is of the second pass and has no effect with order 1')
 
     @property
     def min_size(self) -> int:

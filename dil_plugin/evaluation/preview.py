@@ -18,7 +18,7 @@ from dil_plugin.distortions import Distortion, parse_distortions, usm_sharpen
 from dil_plugin.errors import OptionError
 from dil_plugin.evaluation.plots import Panel, side_by_side
 
-_LETTER = 7.6  # pixels that a letter of a caption takes
+_LETTER = 8  # pixels that a letter of a caption takes
 
 
 class Group(NamedTuple):
@@ -159,11 +159,12 @@ def document_sheets(text: str, source: str) -> list[tuple[Path, list[Group]]]:
     Raises:
         OptionError: A block is no list of distortions, or there is none.
     """
-    found = re.findall(r'```yaml\n((?:(?!```).)*)```\n\n!\[[^\]]*\]\(([^)]+)\)', text, flags=re.DOTALL)
+    block, image = r'```ya?ml\n((?:(?!```).)*)```\n\s*', r'!\[[^\]]*\]\(([^)\s:]+)(?:\s[^)]*)?\)'
+    found = re.findall(block + image, text, flags=re.DOTALL)
     if not found:
-        raise OptionError(f'{source}: no YAML block is followed by an image')
+        raise OptionError(f'{source}: no YAML block is followed by an image of a file, as in ![x](pictures/x.png)')
     try:
         blocks = [(path, yaml.safe_load(block)) for block, path in found]
     except yaml.YAMLError as error:
-        raise OptionError(f'{source}: a block is not YAML: {error}') from None
+        raise OptionError(f'{source}: a block is not YAML: {" ".join(str(error).split())}') from None
     return [(Path(path), distortion_groups(block, f'{source}, the block of {path}')) for path, block in blocks]

@@ -72,7 +72,14 @@ def write_previews(opt: Path,
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG, and its folder where there is none. Raises DataError, naming the file, where that fails."""
+    """Writes a PNG, and its folder where there is none.
+
+    Raises:
+        OptionError: Its name does not end in .png.
+        DataError: It cannot be written.
+    """
+    if path.suffix.lower() != '.png':
+        raise OptionError(f'--output: {path} does not end in .png; only PNG is written')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_png(figure, path)
@@ -92,7 +99,7 @@ def read_options(path: Path) -> Any:
     try:
         return yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
-        raise OptionError(f'-opt: {path} is not a YAML file: {error}') from None
+        raise OptionError(f'-opt: {path} is not a YAML file: {" ".join(str(error).split())}') from None
 
 
 def _pictures(source: Path | None, options: Mapping[str, Any], count: int, size: int) -> list[Image]:

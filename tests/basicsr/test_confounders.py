@@ -1,15 +1,22 @@
 """The confounder library inside BasicSR's pipeline: super-resolution, sharpened targets, worker and device."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils import USMSharp
 
 from dil_plugin.basicsr.data.draw_sampler import Draw
-from dil_plugin.errors import OptionError
+from dil_plugin.distortions import DISTORTION_REGISTRY
+from dil_plugin.errors import DILError, OptionError
+
+ROOT = Path(__file__).parents[2]
 
 SR_NETWORK = {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 4, 'num_feat': 6, 'num_block': 1,
               'num_grow_ch': 3}
@@ -117,6 +124,84 @@ def test_worker_data_does_not_depend_on_the_number_of_workers(base, pipeline, wo
         root = pipeline({**base, 'name': f'run{count}'})
         results.append(torch.load(root / f'experiments/run{count}/models/net_g_2.pth', weights_only=True)['params'])
     assert all(torch.equal(a, b) for a, b in zip(*(r.values() for r in results), strict=True))
+
+
+REALESRNET = {'noise_range': [1, 99], 'resize_prob': [0.2, 0.7, 0.1]}
+
+
+def test_misplaced_options_of_real_esrnet_are_refused(super_resolution, parsed):
+    """Where RealESRNetModel and RealESRGANDataset have them, DILModel would not read them."""
+    for place, key in ((super_resolution, 'noise_range'), (super_resolution['datasets']['train'],
+                                                           'datasets.train.noise_range')):
+        opt = copy.deepcopy(super_resolution)
+        (opt if place is super_resolution else opt['datasets']['train']).update(REALESRNET)
+        with pytest.raises(OptionError, match=f'^{key}: .*RealESRGAN entry.* noise_range, resize_prob'):
+            parsed(opt)
+    super_resolution['queue_size'] = 180
+    with pytest.raises(OptionError, match='queue_size'):
+        parsed(super_resolution)
+
+
+def test_real_esrnet_itself_is_known(super_resolution, parsed):
+    """BasicSR's own names have a suffix in its registries and are found without it."""
+    super_resolution.update(REALESRNET, model_type='RealESRNetModel')
+    super_resolution['datasets'] = {'train': {'name': 'x', 'type': 'RealESRGANDataset', 'io_backend': {'type': 'disk'},
+                                              'num_worker_per_gpu': 0, 'batch_size_per_gpu': 1}}
+    del super_resolution['val']
+    del super_resolution['train']['dil']
+    assert parsed(super_resolution)['model_type'] == 'RealESRNetModel'
+
+
+def test_dil_block_of_another_model_is_named(base, parsed, capfd):
+    base['model_type'] = 'SRModel'
+    parsed(base)
+    assert 'train.dil has no effect with model_type SRModel' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(('block', 'words'), [
+    ([{'type': 'GaussianNoise', 'sigma': [10, 20]}], ['datasets.val_1.distortions', 'sigma=10', 'sigma=20']),
+    ([{'type': 'GaussianNoise', 'sigma': 10, 'draws': 2}], ['datasets.val_1.distortions', 'one data set per degree']),
+    (None, ['datasets.val_1.distortions', 'sigma=5']),
+    ([{'type': 'GaussianBlur', 'sigma': 15}], ['datasets.val_1.dataroot_gt', '48x40', '46', 'GaussianBlur(sigma=15)']),
+])
+def test_validation_sets_are_checked_before_the_folder_is_made(base, crops, pipeline, tmp_path, block, words):
+    base['datasets']['val_1'] = {'name': 'v', 'type': 'DistortionAugmentedDataset', 'dataroot_gt': str(crops),
+                                 'io_backend': {'type': 'disk'}, 'distortions': block}
+    base['val'] = {'val_freq': 2, 'save_img': False}
+    with pytest.raises(DILError) as error:
+        pipeline(base)
+    assert all(word in str(error.value) for word in words), error.value
+    assert not (tmp_path / 'experiments').exists()
+
+
+def test_small_images_of_a_folder_are_found_before_the_folder_is_made(base, pipeline, tmp_path):
+    base['datasets']['train']['gt_size'] = 44
+    with pytest.raises(DILError, match='48x40 pixels are less than the 44 that gt_size needs'):
+        pipeline(base)
+    assert not (tmp_path / 'experiments').exists()
+
+
+def test_custom_imports(base, pipeline, tmp_path, monkeypatch):
+    """A confounder of the user's own, in a module of the current folder, for every tool."""
+    monkeypatch.setattr(DISTORTION_REGISTRY, '_classes', dict(DISTORTION_REGISTRY._classes))
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'my_confounders.py').write_text(
+        'from dil_plugin.distortions import DISTORTION_REGISTRY, Distortion\n\n\n@DISTORTION_REGISTRY.register\n'
+        'class Halve(Distortion, frozen=True):\n    def apply(self, clean, generator):\n        return clean / 2\n')
+    base.update(custom_imports=['my_confounders'], distortions=[{'type': 'Halve'}])
+    base['datasets']['train']['num_worker_per_gpu'] = 1
+    base['datasets']['train']['distort_on'] = 'worker'
+    root = pipeline(base)
+    assert (root / 'experiments/run/models/net_g_4.pth').is_file()
+    (tmp_path / 'mine.yml').write_text(yaml.safe_dump({'custom_imports': ['my_confounders'],
+                                                       'distortions': [{'type': 'Halve'}]}))
+    done = subprocess.run([sys.executable, str(ROOT / 'tools/preview_distortions.py'), '-opt', 'mine.yml'],
+                          capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (0, 'preview_mine.png'), done.stderr
+    for wrong, words in ((['no_such_module'], 'no_such_module'), ('my_confounders', 'list of module names')):
+        with pytest.raises(OptionError, match=words):
+            pipeline({**base, 'custom_imports': wrong})
 
 
 @pytest.mark.parametrize(('change', 'words'), [

@@ -1,5 +1,6 @@
 """What holds of every registered distortion, whatever it does."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ import yaml
 from scipy import stats
 from torch import Tensor
 
-from dil_plugin.distortions import DISTORTION_REGISTRY, Distortion, parse_distortions
+from dil_plugin.distortions import (
+    DISTORTION_REGISTRY,
+    CameraNoise,
+    Distortion,
+    Downsample,
+    GaussianNoise,
+    RealESRGAN,
+    parse_distortions,
+)
+from dil_plugin.errors import OptionError
 
 CASES = Path(__file__).parents[1] / 'data' / 'distortions.yml'
 ALL = [d for entry in yaml.safe_load(CASES.read_text()) for d in parse_distortions([entry])]
@@ -31,7 +41,9 @@ def photograph(height: int, width: int, batch: int = 1, channels: int = 3) -> Te
 
 
 def test_every_class_is_here() -> None:
-    assert {type(d).__name__ for d in ALL} >= set(DISTORTION_REGISTRY.names())
+    ours = {name for name in DISTORTION_REGISTRY.names()
+            if DISTORTION_REGISTRY.get(name).__module__.startswith('dil_plugin.')}
+    assert {type(d).__name__ for d in ALL} == ours
 
 
 @each
@@ -162,6 +174,46 @@ def test_too_small_an_image_is_refused_and_the_least_one_taken(distortion: Disto
 def test_label_is_short_and_tells_degrees_apart(distortion: Distortion) -> None:
     assert len(distortion.label) < 120
     assert [d.label for d in ALL].count(distortion.label) == 1
+
+
+@pytest.mark.parametrize(('make', 'words'), [
+    (lambda: CameraNoise('rgb'), ['.space', "'rgb'", 'raw, linear, srgb, srgb_jpeg']),
+    (lambda: RealESRGAN(order=3), ['.order', '3', '1, 2']),
+    (lambda: GaussianNoise([5, 10]), ['.sigma', '[5, 10]', '{uniform: …}', '0-255 scale']),
+    (lambda: GaussianNoise('5'), ['.sigma', "'5'"]),
+    (lambda: GaussianNoise(float('inf')), ['.sigma', 'finite', 'inf']),
+    (lambda: GaussianNoise(-1), ['.sigma', '-1', '>= 0']),
+    (lambda: Downsample(4, mode='cubic'), ['.mode', "'cubic'", 'bicubic']),
+    (lambda: CameraNoise('srgb', quality=50), ['.quality', 'srgb', 'srgb_jpeg']),
+    (lambda: CameraNoise('srgb_jpeg', response='gamma'), ['.response', 'raw, linear']),
+    (lambda: RealESRGAN(1, jpeg_range2=(10, 20)), ['.jpeg_range2', 'order 1']),
+    (lambda: RealESRGAN(1, second_blur_prob=0.1), ['.second_blur_prob', 'order 1']),
+])
+def test_mistakes_in_python_are_refused_too(make: Callable[[], Distortion], words: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        make()
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(('clean', 'generator', 'words'), [
+    (photograph(20, 20) * 255, None, r'values in \[0, 1\], got \d+ to 193'),
+    (photograph(20, 20) - 1, None, r'values in \[0, 1\], got -0.\d+ to -0.2'),
+    (photograph(20, 20).numpy(), None, 'expected a tensor.*got ndarray'),
+    (photograph(20, 20), 0, 'torch.Generator or None, got Tensor and int'),
+])
+def test_input_that_no_distortion_takes(clean: Any, generator: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        GaussianNoise(5)(clean, generator)
+
+
+def test_several_spaces_take_the_options_they_have_a_use_for() -> None:
+    block = {'type': 'CameraNoise', 'space': ['raw', 'srgb', 'srgb_jpeg'], 'quality': [30, 60], 'response': 'gamma'}
+    assert list(parse_distortions([block])) == [
+        CameraNoise('raw', response='gamma'), CameraNoise('srgb'), CameraNoise('srgb_jpeg', quality=30),
+        CameraNoise('srgb_jpeg', quality=60)]
+    for wrong in ({'space': ['raw', 'linear'], 'quality': 30}, {'space': 'srgb', 'response': 'gamma'}):
+        with pytest.raises(OptionError, match='no effect'):
+            parse_distortions([{'type': 'CameraNoise', **wrong}])
 
 
 def test_registry_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,7 +300,7 @@ MISTAKES = {
     # options of the block: what the message must name
     'distortions: []': ['[0].distortions', 'length >= 1', '[]'],
     'distortions: ~': ['[0].distortions', 'None'],
-    'distortions: {type: GaussianNoise, sigma: 5}': ['[0].distortions', 'array'],
+    'distortions: {type: GaussianNoise, sigma: 5}': ['[0].distortions', 'a list'],
     'steps: []': ['[0]', "'steps'", 'allowed: distortions'],
     f'distortion: [{NOISE}]': ['[0]', "'distortion'", "did you mean 'distortions'?"],
     f'distortions: [{NOISE}], sigma: 5': ['[0]', "'sigma'"],
@@ -318,7 +318,7 @@ MISTAKES = {
     'distortions: [{type: OneOf, distortions: [{type: Compose, distortions: []}]}]': [
         '[0].distortions[0].distortions[0].distortions', 'length >= 1'],
     # A number of draws is for the set of confounders: inside a block it has no meaning, and is refused.
-    'distortions: [{type: GaussianNoise, sigma: 5, draws: 2}]': ['[0].distortions[0]', "unknown option 'draws'"],
+    'distortions: [{type: GaussianNoise, sigma: 5, draws: 2}]': ['[0].distortions[0].draws', '2', 'outermost entry'],
 }
 
 

@@ -182,7 +182,7 @@ MISTAKES = {
     '[{type: GaussianNoise, sigma: {uniform: [1]}}]': ['distortions[0].sigma.uniform: ', 'length 2', '[1]'],
     '[{type: GaussianNoise, sigma: {uniform: [1, 2, 3]}}]': ['distortions[0].sigma.uniform: ', 'length 2', '[1, 2, 3]'],
     '[{type: GaussianNoise, sigma: {uniform: [[1, 2], [3, 4]]}}]': ['distortions[0].sigma.uniform[0]: ', '[1, 2]'],
-    '[{type: GaussianNoise, sigma: {uniform: 5}}]': ['distortions[0].sigma.uniform: ', 'array', '5'],
+    '[{type: GaussianNoise, sigma: {uniform: 5}}]': ['distortions[0].sigma.uniform: ', 'a list', '5'],
     '[{type: GaussianNoise, sigma: {uniform: [1, 1e1]}}]': [
         'distortions[0].sigma.uniform[1]: ', "'1e1'", 'write !!float 1e1'],
     '[{type: GaussianNoise, sigma: {}}]': ['distortions[0].sigma: ', "'uniform' is missing"],

@@ -166,6 +166,22 @@ class TestSources:
             list(write_previews(options_file(folder, content), folder / 'sheet.png'))
         assert all(word in str(error.value) for word in words), error.value
 
+    def test_output_and_document_mistakes(self, folder: Path) -> None:
+        opt = options_file(folder, [{'type': 'GaussianBlur', 'sigma': 1}])
+        with pytest.raises(OptionError, match='out.jpg does not end in .png'):
+            list(write_previews(opt, folder / 'out.jpg', folder / 'images'))
+        document = folder / 'doc.md'
+        block = '```yml\n- {type: GaussianBlur, sigma: 1}\n```\n'
+        document.write_text(block + '\n![x](https://x.org/a.png)\n')
+        with pytest.raises(OptionError, match='no YAML block is followed by an image of a file'):
+            list(write_previews(document, None, folder / 'images'))
+        document.write_text(block + '![x](a.png "title")\n')
+        assert list(write_previews(document, None, folder / 'images')) == [folder / 'a.png']
+        (folder / 'broken.yml').write_text('a: [1\nb: }')
+        with pytest.raises(OptionError) as error:
+            list(write_previews(folder / 'broken.yml'))
+        assert '\n' not in str(error.value)
+
     def test_images_that_cannot_serve(self, folder: Path) -> None:
         blur = options_file(folder, [{'type': 'GaussianBlur', 'sigma': 20}])
         for source, words in ((folder / 'images', 'at least 61x61 pixels'), (folder / 'none', 'neither a folder'),

@@ -5,10 +5,13 @@ import re
 
 import lmdb
 from basicsr.utils import scandir
+from PIL import Image
 
 from dil_plugin.basicsr.data.options import DatasetOptions
 from dil_plugin.errors import DataError, OptionError
 
+HEADERS = 500  # of so many files of a folder the size is looked at before training starts
+_ORIENTATION = 0x0112  # Exif
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 _META_LINE = re.compile(r'(?P<name>.+\.\w+) \((?P<height>\d+),(?P<width>\d+),\d+\) \d+')
 
@@ -38,6 +41,28 @@ def clean_images(options: DatasetOptions, key: str) -> list[str]:
                               'allowed: lmdb')
         raise DataError(f'{key}.dataroot_gt: {root} holds no images ({", ".join(IMAGE_SUFFIXES)})')
     return paths
+
+
+def image_size(path: str) -> tuple[int, int] | None:
+    """Height and width of an image file as its header says them, upright; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None  # reading it will say what is wrong
+
+
+def check_file_sizes(paths: list[str], least: int, key: str, needed_for: str) -> None:
+    """Raises DataError if one of the first ``HEADERS`` files is less than ``least`` pixels high or wide.
+
+    The rest are checked as they are read: a training set can have more files than a start should wait for.
+    """
+    for path in paths[:HEADERS]:
+        size = image_size(path)
+        if size is not None and min(size) < least:
+            raise DataError(f"image '{path}' of {key}.dataroot_gt: {size[0]}x{size[1]} pixels are less than the "
+                            f'{least} that {needed_for} needs')
 
 
 def _files(options: DatasetOptions, key: str) -> list[str]:

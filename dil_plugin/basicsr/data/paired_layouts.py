@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from basicsr.utils import scandir
 
-from dil_plugin.basicsr.data.image_list import IMAGE_SUFFIXES
+from dil_plugin.basicsr.data.image_list import HEADERS, IMAGE_SUFFIXES, image_size
 from dil_plugin.basicsr.data.paired_options import PairedDatasetOptions, PairedSet
 from dil_plugin.data_preparation.storage import open_store, read_meta
 from dil_plugin.errors import DataError, OptionError
@@ -143,6 +143,19 @@ def _check_sizes(one: PairedSet, options: PairedDatasetOptions, pairs: list[Pair
         reason = size_problem(inputs[lq], targets[gt], options)
         if reason:
             raise DataError(f'{one.key}: {lq} in {one.lq_root} and {gt} in {one.gt_root}: {reason}')
+
+
+def check_pair_sizes(one: PairedSet, pairs: list[PairPaths], options: PairedDatasetOptions) -> None:
+    """Raises DataError if one of the first ``HEADERS`` pairs of files has sizes of which no patch can be cut."""
+    for lq, gt in pairs[:HEADERS]:
+        first, second = image_size(lq), image_size(gt)
+        if first is None or second is None:
+            continue
+        if one.order is not None:
+            first = second = (first[0], first[1] // 2)
+        reason = size_problem(first, second, options)
+        if reason:
+            raise DataError(f'{one.key}: {lq} and {gt}: {reason}')
 
 
 def size_problem(lq: Size, gt: Size, options: PairedDatasetOptions) -> str | None:
