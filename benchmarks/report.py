@@ -19,7 +19,7 @@ LIMIT_TEXTS = {'cpu': 'at most 2.0 times the fastest alternative',
 REASONS = {
     'GaussianBlur': 'two passes of a depthwise convolution in oneDNN, beside the hand-vectorised separable filter of '
                     'OpenCV. Products with banded matrices, shifted sums and transforms were no faster; a path through '
-                    'OpenCV would be, but copies every batch to arrays and back, and makes the confounders need OpenCV.',
+                    'OpenCV would be, but it copies batches to arrays and back, and makes the confounders need OpenCV.',
     'Compose': 'its blur, see GaussianBlur.',
     'OneOf': 'its blur, see GaussianBlur.',
     'Resize': '`F.interpolate`, as in the tensors of BasicSR and kornia, which take as long; bicubic and '
