@@ -17,13 +17,9 @@ LIMIT_TEXTS = {'cpu': 'at most 2.0 times the fastest alternative',
 
 # Why targets are missed on a CPU, by the beginning of the rows' names; what was tried stands beside the code.
 REASONS = {
-    'GaussianBlur': 'two passes of a depthwise convolution in oneDNN, beside the hand-vectorised separable filter of '
-                    'OpenCV. Products with banded matrices, shifted sums and transforms were no faster; a path through '
-                    'OpenCV would be, but it copies batches to arrays and back, and makes the confounders need OpenCV.',
-    'Compose': 'its blur, see GaussianBlur.',
-    'OneOf': 'its blur, see GaussianBlur.',
-    'Resize': '`F.interpolate`, as in the tensors of BasicSR and kornia, which take as long; bicubic and '
-              'area are several times as slow as `cv2.resize`, whose area, moreover, is another one.',
+    'Resize': 'a third of the ways are `area`, which is that of `F.interpolate`, as in Real-ESRGAN. OpenCV\'s area is '
+              'another one, and several times as fast as PyTorch\'s pooling. The other modes go through OpenCV, whose '
+              'interleaved layout they are copied to and from.',
 }
 
 

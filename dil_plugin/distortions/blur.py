@@ -17,6 +17,7 @@ from dil_plugin.distortions.kernels import (
     plateau_kernels,
     sinc_kernels,
 )
+from dil_plugin.distortions.opencv_path import can_blur, gaussian_blur
 
 Width = Annotated[float, Meta(gt=0, description='Standard deviation in pixels.')]
 Angle = Annotated[float, Meta(ge=-math.pi - 1e-6, le=math.pi + 1e-6, description='Angle in radians, -pi to pi.')]
@@ -30,7 +31,7 @@ class GaussianBlur(Distortion, frozen=True):
     """Isotropic Gaussian blur, ``g(x) = k * x`` with ``k(u, v) ~ exp(-(u^2 + v^2) / (2 sigma^2))``, sum 1.
 
     The kernel reaches ``ceil(3 sigma)`` pixels to each side; borders are reflected (the border pixel itself is not
-    repeated), as OpenCV's ``BORDER_REFLECT_101``.
+    repeated), as OpenCV's ``BORDER_REFLECT_101``. On a CPU it is OpenCV that blurs, where it is installed.
 
     Attributes:
         sigma: Standard deviation in pixels; 0 is the identity.
@@ -52,8 +53,12 @@ class GaussianBlur(Distortion, frozen=True):
         """See the class."""
         if self.sigma == 0:
             return clean.clone()
-        sigma = as_batch(draw(self.sigma, clean, generator), clean if isinstance(self.sigma, Uniform) else clean[:1])
-        blurred = filter_separable(clean, gaussian_profiles(sigma, self.radius))
+        sigma = draw(self.sigma, clean, generator)
+        if can_blur(clean):
+            blurred = gaussian_blur(clean, sigma.tolist() if isinstance(sigma, Tensor) else [sigma] * len(clean))
+        else:
+            each = as_batch(sigma, clean if isinstance(sigma, Tensor) else clean[:1])
+            blurred = filter_separable(clean, gaussian_profiles(each, self.radius))
         return blurred.clamp_(0, 1)  # rounding can leave [0, 1] by one unit in the last place
 
 

@@ -9,7 +9,10 @@ from torch.nn import functional
 
 from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
 from dil_plugin.distortions.degrees import Uniform, as_batch, draw, draw_indices, highest, host_generator
-from dil_plugin.distortions.resize_matrices import MODES, resize_matrices
+from dil_plugin.distortions.opencv_path import can_interpolate, interpolate
+from dil_plugin.distortions.resize_matrices import MODES, area_matrix, resize_matrices
+
+_SMALL = 128  # pixels; up to here products with matrices are two to three times as fast as PyTorch's pooling
 
 Mode = Literal['area', 'bilinear', 'bicubic', 'random']
 
@@ -64,9 +67,9 @@ class Resize(Distortion, frozen=True):
         if self.factor == 1:
             return clean.clone()
         if self.mode != 'random' and not isinstance(self.factor, Uniform):
-            size = [max(1, int(side * self.factor)) for side in clean.shape[-2:]]
-            middle = functional.interpolate(clean, size=size, mode=self.mode)
-            return functional.interpolate(middle, size=clean.shape[-2:], mode=self.mode).clamp_(0, 1)
+            size = (max(1, int(clean.shape[-2] * self.factor)), max(1, int(clean.shape[-1] * self.factor)))
+            there = _interpolate(clean, size, self.mode)
+            return _interpolate(there, (clean.shape[-2], clean.shape[-1]), self.mode).clamp_(0, 1)
         like = clean[:, 0, 0, 0].double()  # in single precision a size might be rounded up beyond the largest
         factors = as_batch(draw(self.factor, like, generator), like)
         there, back = (self._modes(clean, generator) for _ in range(2))
@@ -86,7 +89,7 @@ def draw_mode(generator: torch.Generator | None) -> str:
 
 
 def resize_each(images: Tensor, factors: Tensor, largest: float, there: Tensor, back: Tensor) -> Tensor:
-    """Resizes each sample by its own factor and back, one after the other: on a CPU four times as fast as matrices.
+    """Resizes each sample by its own factor and back, one after the other: on a CPU faster than matrices.
 
     Args:
         images: ``(B, C, H, W)`` on the CPU.
@@ -100,9 +103,17 @@ def resize_each(images: Tensor, factors: Tensor, largest: float, there: Tensor, 
     for image, factor, first, second in zip(images.split(1), factors.tolist(), there.tolist(), back.tolist(),
                                             strict=True):
         size = (max(1, int(height * factor)), max(1, int(width * factor)))
-        middle = functional.interpolate(image, size=size, mode=MODES[first])
-        resized.append(functional.interpolate(middle, size=(height, width), mode=MODES[second]))
+        resized.append(_interpolate(_interpolate(image, size, MODES[first]), (height, width), MODES[second]))
     return torch.cat(resized)
+
+
+def _interpolate(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    if can_interpolate(images, mode):
+        return interpolate(images, size, mode)
+    if mode == 'area' and images.device.type == 'cpu' and max(*images.shape[-2:], *size) <= _SMALL:
+        rows, columns = (area_matrix(*sides).to(images.dtype) for sides in zip(images.shape[-2:], size, strict=True))
+        return rows @ images @ columns.mT
+    return functional.interpolate(images, size=size, mode=mode)
 
 
 def resize_by_matrices(images: Tensor, factors: Tensor, largest: float, there: Tensor, back: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Interpolation as matrices, so that every sample of a batch can be resized by a factor of its own."""
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,13 @@ def resize_matrices(size_in: Tensor, size_out: Tensor, shape: tuple[int, int], m
     weights = torch.where(kind == 0, _area(i, j, n, m), torch.where(kind == 1, _bilinear(i, j, n, m),
                                                                     _bicubic(i, j, n, m)))
     return torch.where((i < m) & (j < n), weights, 0)
+
+
+@functools.lru_cache(maxsize=256)
+def area_matrix(size_in: int, size_out: int) -> Tensor:
+    """``(size_out, size_in)``, float64 on the CPU: the matrix of mode area for one pair of sizes; not to be changed."""
+    i, j = torch.arange(size_out, dtype=torch.float64)[:, None], torch.arange(size_in, dtype=torch.float64)
+    return _area(i, j, torch.tensor(size_in, dtype=torch.float64), torch.tensor(size_out, dtype=torch.float64))
 
 
 def _area(i: Tensor, j: Tensor, n: Tensor, m: Tensor) -> Tensor:

@@ -18,6 +18,13 @@ each_sigma = pytest.mark.parametrize('sigma', SIGMAS)
 each_shape = pytest.mark.parametrize('shape', SHAPES)
 
 
+@pytest.fixture(params=['with OpenCV', 'without'], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds on both paths: where OpenCV is installed, and where it is not (or the images are on a GPU)."""
+    if request.param == 'without':
+        monkeypatch.setattr('dil_plugin.distortions.opencv_path.opencv', lambda: None)
+
+
 def image(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
 

@@ -18,6 +18,13 @@ FLAGS = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.IN
 each_mode = pytest.mark.parametrize('mode', MODES)
 
 
+@pytest.fixture(params=['with OpenCV', 'without'], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds on both paths: where OpenCV is installed, and where it is not (or the images are on a GPU)."""
+    if request.param == 'without':
+        monkeypatch.setattr('dil_plugin.distortions.opencv_path.opencv', lambda: None)
+
+
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
