@@ -1,4 +1,4 @@
-"""Blur and interpolation by OpenCV: two to ten times as fast as PyTorch on a CPU, the same up to rounding.
+"""Blur and interpolation by OpenCV: up to ten times as fast as PyTorch on a CPU, the same up to rounding.
 
 OpenCV is not needed. It is taken where it is installed, and only for batches on the CPU, whose planes it reads and
 writes in place; ``benchmarks/distortions.py`` has the figures.

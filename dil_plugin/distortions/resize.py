@@ -12,7 +12,7 @@ from dil_plugin.distortions.degrees import Uniform, as_batch, draw, draw_indices
 from dil_plugin.distortions.opencv_path import can_interpolate, interpolate
 from dil_plugin.distortions.resize_matrices import MODES, area_matrix, resize_matrices
 
-_SMALL = 128  # pixels; up to here products with matrices are two to three times as fast as PyTorch's pooling
+_SMALL = 128  # pixels; products with matrices beat PyTorch's pooling by up to two at 64, and no longer beyond 128
 
 Mode = Literal['area', 'bilinear', 'bicubic', 'random']
 
