@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from dil_plugin.checkpoints import load_checkpoint
 from dil_plugin.errors import DataError, OptionError
 
 _torchvision_operators: torch.library.Library | None = None
@@ -204,18 +205,3 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     opt['path'].setdefault('resume_state', path)
     check_resume(opt, state['iter'])
     return state
-
-
-def load_checkpoint(path: str, key: str) -> Any:
-    """``torch.load`` to the CPU, of tensors and plain containers alone; ``key`` names the option that gave the path.
-
-    Raises:
-        DataError: There is no such file, or it is truncated or no checkpoint.
-    """
-    if not os.path.isfile(path):
-        raise DataError(f'{key}: there is no file {path}')
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that it cannot read
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f'{key}: {path} cannot be read as a checkpoint ({reason})') from None

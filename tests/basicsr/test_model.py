@@ -14,7 +14,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.nn import functional
 
-from dil_plugin.basicsr.models.meta_training import save_atomically
+from dil_plugin.checkpoints import save_atomically
 from dil_plugin.distortions import DISTORTION_REGISTRY, Distortion, parse_distortions
 from dil_plugin.errors import OptionError
 

@@ -1,7 +1,6 @@
 """Clean images in, distorted and clean patches out."""
 
 import contextlib
-import hashlib
 import os
 import random
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from dil_plugin.basicsr.data.image_list import clean_images
 from dil_plugin.basicsr.data.image_reader import ImageReader
 from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.distortions import DistortionSet, parse_distortions, usm_sharpen
+from dil_plugin.distortions.fixed import fixed_generator
 from dil_plugin.errors import DataError, OptionError
 
 
@@ -37,7 +37,8 @@ class DistortionAugmentedDataset(data.Dataset):
     depends on the seed and on the number of its draw, not on the number of workers.
 
     In validation and testing it gives whole images, cropped to a multiple of ``scale``, with one fixed distortion whose
-    randomness depends on ``seed``, the image's name and the distortion alone: all methods see the same noise.
+    randomness depends on ``seed``, the names of folder and image and the distortion alone: all methods see the same
+    noise, and it is that of ``tools/reproduce.py`` where the folder has the benchmark's name.
 
     Args:
         opt: The data set's block of a BasicSR YAML; see ``DatasetOptions``.
@@ -89,8 +90,8 @@ class DistortionAugmentedDataset(data.Dataset):
         gt = to_tensor(mod_crop(image, self.options.scale))
         distortion = self.distortions[0]
         name = os.path.splitext(os.path.basename(path))[0]
-        digest = hashlib.sha256(f'{self.options.seed}/{name}/{distortion.label}'.encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], 'big'))
+        root = os.path.basename(os.path.normpath(self.options.dataroot_gt)).removesuffix('.lmdb')
+        generator = fixed_generator(self.options.seed, root, name, distortion.label)
         try:
             lq = distortion(gt[None], generator)[0]
         except ValueError as error:  # the image is too small for the distortion

@@ -12,9 +12,9 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dil_plugin.basicsr.compat import load_checkpoint
-from dil_plugin.basicsr.models.meta_training import build_sampler, save_atomically
+from dil_plugin.basicsr.models.meta_training import build_sampler
 from dil_plugin.basicsr.options import parse_training_options
+from dil_plugin.checkpoints import NOTES, load_checkpoint, notes_of_training, save_atomically
 from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Pair, average_over_ranks, build_variant
@@ -211,12 +211,19 @@ class DILModel(SRModel):
 
     @master_only
     def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:
-        """As BasicSR's, the same file, written atomically; a failure to write is raised."""
+        """As BasicSR's, the same file, written atomically; a failure to write is raised.
+
+        Beside ``params`` and ``params_ema`` stands a note of what network it is and how it was trained, which others
+        ignore (``dil_plugin.checkpoints``).
+        """
         nets, keys = (x if isinstance(x, list) else [x] for x in (net, param_key))
         content = {
             key: OrderedDict((name, tensor.cpu()) for name, tensor in self.get_bare_model(one).state_dict().items())
             for one, key in zip(nets, keys, strict=True)
         }
+        if net_label == 'net_g':
+            iteration = None if current_iter == -1 else current_iter
+            content[NOTES] = notes_of_training(self.opt, iteration, list(self.distortions.labels))
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
         save_atomically(content, os.path.join(self.opt['path']['models'], name))
 

@@ -1,8 +1,4 @@
-"""What DILModel is put together from: the sampler of meta-batches, and checkpoints that are never half written."""
-
-import os
-import tempfile
-from typing import Any
+"""What DILModel is put together from: the sampler of meta-batches."""
 
 import torch
 from msgspec import UNSET
@@ -21,19 +17,3 @@ def build_sampler(options: DILOptions,
     erm_steps = None if options.erm_steps is UNSET else options.erm_steps
     return MetaBatchSampler(distortions, variant.uses_confounders, variant.uses_query, options.patches, erm_steps, seed,
                             device)
-
-
-def save_atomically(content: Any, path: str) -> None:
-    """``torch.save`` into a temporary file beside ``path``, which takes its place only when it is whole and on disk."""
-    folder, name = os.path.split(path)
-    handle, temporary = tempfile.mkstemp(prefix=f'.{name}.', dir=folder)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

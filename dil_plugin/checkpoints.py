@@ -1,0 +1,133 @@
+"""Checkpoints in BasicSR's form, ``params`` and ``params_ema``, with a note about the network that others ignore."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+import torch
+from msgspec import Meta
+
+import dil_plugin
+from dil_plugin.errors import DataError
+
+NOTES = 'dil_plugin'
+"""The key of the notes, beside ``params`` and ``params_ema``."""
+
+_FORMAT = 1
+
+
+class NetworkNotes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint says about its network; a plain dictionary in the file. Unknown entries are left alone."""
+
+    format: Annotated[int, Meta(description='Of these notes.')] = _FORMAT
+    version: Annotated[str, Meta(description='Of dil_plugin, which wrote them.')] = ''
+    name: Annotated[str, Meta(description='Of the experiment.')] = ''
+    network_g: Annotated[dict[str, Any], Meta(description="The YAML's block: architecture and its options.")]
+    scale: Annotated[int, Meta(ge=1, description='Output size divided by input size.')] = 1
+    iteration: Annotated[int | None, Meta(description='Training iterations; none: the end of training.')] = None
+    outputs: Annotated[str, Meta(description='Which of several outputs is the image: all | first | last.')] = 'all'
+    dil: Annotated[dict[str, Any] | None, Meta(description='The train.dil block.')] = None
+    distortions: Annotated[list[Any] | None, Meta(description='The confounders, as in the YAML.')] = None
+    confounders: Annotated[list[str], Meta(description="The confounders' names.")] = []
+    custom_imports: Annotated[list[str], Meta(description='Modules that the YAML imported.')] = []
+
+    @property
+    def variant(self) -> str | None:
+        """``sf``, ``pf``, ``ss``, ``ps`` or ``erm``; None where it was not trained by DILModel."""
+        return self.dil.get('variant') if self.dil else None
+
+
+def notes_of_training(opt: Mapping[str, Any], iteration: int | None, confounders: list[str]) -> dict[str, Any]:
+    """The notes of a training run, made of nothing but what pickle needs no class for.
+
+    Restricted unpicklers (spandrel's, ``torch.load(weights_only=True)``) read them.
+
+    Args:
+        opt: The options of the run.
+        iteration: Training iterations so far; None at the end of training, whose last iteration is ``total_iter``.
+        confounders: Their labels.
+    """
+    train = opt.get('train') or {}
+    notes = NetworkNotes(
+        version=dil_plugin.__version__, name=opt.get('name', ''), network_g=opt['network_g'], scale=opt.get('scale', 1),
+        iteration=train.get('total_iter') if iteration is None else iteration, dil=train.get('dil'),
+        outputs=(train.get('dil') or {}).get('outputs', 'all'), distortions=opt.get('distortions'),
+        confounders=confounders, custom_imports=opt.get('custom_imports') or [])
+    plain: dict[str, Any] = msgspec.to_builtins(notes)
+    return plain
+
+
+def read_notes(content: Any, path: str | os.PathLike[str]) -> NetworkNotes | None:
+    """The notes in a checkpoint, or None where there are none.
+
+    Raises:
+        DataError: They are not what this version reads.
+    """
+    if not isinstance(content, Mapping) or NOTES not in content:
+        return None
+    try:
+        notes = msgspec.convert(content[NOTES], NetworkNotes)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{path}: its notes ('{NOTES}') cannot be read: {error}") from None
+    if notes.format > _FORMAT:
+        raise DataError(f"{path}: its notes ('{NOTES}') are of format {notes.format}, made by version {notes.version}; "
+                        f'this version reads up to {_FORMAT}')
+    return notes
+
+
+def load_checkpoint(path: str | os.PathLike[str], key: str) -> Any:
+    """``torch.load`` to the CPU, of tensors and plain containers alone; ``key`` names the option that gave the path.
+
+    Raises:
+        DataError: There is no such file, or it is truncated or no checkpoint.
+    """
+    if not os.path.isfile(path):
+        raise DataError(f'{key}: there is no file {path}')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that it cannot read
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f'{key}: {path} cannot be read as a checkpoint ({reason})') from None
+
+
+def select_parameters(content: Any, path: str | os.PathLike[str], param_key: str | None) -> tuple[str, dict[str, Any]]:
+    """The state dict of a checkpoint, without the ``module.`` of wrapped networks, and the key it stood under.
+
+    Args:
+        content: What the file holds.
+        path: The file, for messages.
+        param_key: ``params``, ``params_ema`` or another key; None takes ``params_ema`` where it is there, as
+            Real-ESRGAN's inference does, else ``params``, else the file itself as a bare state dict.
+
+    Raises:
+        DataError: There is no such key, or no state dict.
+    """
+    if not isinstance(content, Mapping):
+        raise DataError(f'{path}: expected a checkpoint with params or params_ema, got {type(content).__name__}')
+    keys = [param_key] if param_key is not None else [key for key in ('params_ema', 'params') if key in content]
+    if keys and keys[0] not in content:
+        found = ', '.join(map(str, list(content)[:3]))
+        raise DataError(f"{path}: has no '{keys[0]}', only {found}")
+    state = content[keys[0]] if keys else content
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        where = f"'{keys[0]}'" if keys else 'the file'
+        raise DataError(f'{path}: {where} is no state dict; expected a checkpoint with params or params_ema')
+    return keys[0] if keys else '', {name.removeprefix('module.'): value for name, value in state.items()}
+
+
+def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
+    """``torch.save`` into a temporary file beside ``path``, which takes its place only when it is whole and on disk."""
+    folder, name = os.path.split(os.fspath(path))
+    handle, temporary = tempfile.mkstemp(prefix=f'.{name}.', dir=folder)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
