@@ -38,5 +38,5 @@ $(VENV)/.runtime: $(VENV)/bin/python requirements/constraints.txt requirements/r
 
 $(VENV)/.tests: $(VENV)/.runtime requirements/tests.txt
 	$(BIN)/python -m pip install -q -r requirements/tests.txt
-	$(BIN)/python -m pip install -q --no-deps higher torchopt
+	$(BIN)/python -m pip install -q --no-deps higher torchopt realesrgan
 	touch $@

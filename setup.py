@@ -16,18 +16,30 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['dil_plugin', 'dil_plugin.*']),
-    package_data={'dil_plugin.verification': ['vectors/*.npz']},
+    package_data={
+        'dil_plugin.verification': ['vectors/*.npz'],
+        'dil_plugin.evaluation': ['published.json'],
+        'dil_plugin.evaluation.protocols': ['*.yml'],
+        'dil_plugin.evaluation.html_report': ['*.j2', '*.css', '*.js'],
+    },
     python_requires='>=3.10,<3.13',
     install_requires=[
         'torch>=2.4',
         'torchvision',
         'basicsr>=1.4.2',  # brings OpenCV, lmdb, numpy, scipy
         'msgspec>=0.18.6',
+        'jinja2',
         'lmdb',
         'matplotlib',
         'numpy',
+        'pillow',
+        'scipy',
         'tqdm',
     ],
+    extras_require={
+        'dnd': ['h5py'],  # reads DND's files
+        'metrics': ['pyiqa'],  # LPIPS and others
+    },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',
         'Programming Language :: Python :: 3',

@@ -1,0 +1,88 @@
+"""What all readers of benchmarks share: the set, its samples, and how a file becomes pixels."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from dil_plugin.data_preparation import read_image
+from dil_plugin.data_preparation.images import Image
+from dil_plugin.errors import DataError
+
+
+class MissingSet(DataError):
+    """A benchmark is not in the folder of data sets; the message names all places that were looked at."""
+
+
+class Sample(NamedTuple):
+    """One image of a benchmark, uint8 of shape (H, W, 3) in BGR order.
+
+    Attributes:
+        gt: The clean image; None where the benchmark keeps it to itself (DND).
+        lq: The set's own distorted image, ``scale`` times smaller; None where only clean images were asked for.
+    """
+
+    gt: Image | None
+    lq: Image | None
+
+
+class BenchmarkSet(ABC):
+    """A benchmark on disk.
+
+    Attributes:
+        name: As in ``BENCHMARKS``.
+        root: The folder of the set.
+        names: Its images, sorted, each once, without file ending; ``Canon/001`` where folders tell them apart.
+        remark: A sentence on what sets this copy apart from the published set, or None.
+        paired: Whether ``read`` gives the set's own distorted images.
+        has_gt: Whether its clean images are public.
+    """
+
+    has_gt = True
+
+    def __init__(self, name: str, root: Path, names: Sequence[str], paired: bool, remark: str | None = None) -> None:
+        self.name = name
+        self.root = root
+        self.names = sorted(names)
+        self.paired = paired
+        self.remark = remark
+
+    @abstractmethod
+    def read(self, name: str) -> Sample:
+        """Reads one image, or pair of images.
+
+        Raises:
+            DataError: There is none of that name; or a file is missing, damaged or of the wrong size. The message
+                names the file.
+        """
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.name}, {len(self)} images in {self.root})'
+
+
+def read_bgr(path: Path) -> Image:
+    """An image file as uint8 (H, W, 3) in BGR order.
+
+    Grey becomes three equal channels, 16 bits become 8 (``value // 257``, which maps 65535 to 255), alpha is dropped,
+    and the EXIF orientation is applied.
+
+    Raises:
+        DataError: The file cannot be read, is truncated or corrupt.
+    """
+    image, _ = read_image(path)
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
+
+
+def count_remark(found: int, published: int | None, where: str) -> str | None:
+    """The remark on a copy with another number of images than the published set; None where they agree."""
+    if published is None or found == published:
+        return None
+    return f'{found} images in {where}, not the {published} of the published set'

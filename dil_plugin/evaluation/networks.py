@@ -1,0 +1,190 @@
+"""Trained networks, built from what their checkpoints say about them."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from dil_plugin.checkpoints import NetworkNotes, load_checkpoint, read_notes, select_parameters
+from dil_plugin.errors import DataError, OptionError
+from dil_plugin.learning.objective import select_outputs
+
+_UNSHUFFLED = {1: 4, 2: 2}  # BasicSR's RRDBNet divides the resolution by this at these scales
+
+
+class RestorationNetwork:
+    """``f_theta`` for inference: any input size in, an image of ``scale`` times that size out.
+
+    Attributes:
+        name: The architecture.
+        scale: Output size divided by input size.
+        multiple: Input sides are padded to multiples of this (windows of SwinIR, un-shuffling of RRDBNet).
+        channels: Of the input, 3 or 1.
+        module: The network, in evaluation mode.
+        notes: What the checkpoint says about its training; None where it says nothing.
+        param_key: Which of the checkpoint's parameters these are.
+    """
+
+    def __init__(self,
+                 module: nn.Module,
+                 options: Mapping[str, Any],
+                 scale: int = 1,
+                 outputs: str = 'all',
+                 notes: NetworkNotes | None = None,
+                 param_key: str = 'params') -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.name = str(options.get('type', type(module).__name__))
+        self.scale = scale
+        self.multiple = _multiple(options, scale)
+        self.channels = int(options.get('num_in_ch', options.get('in_chans', 3)))
+        self.outputs = outputs
+        self.notes = notes
+        self.param_key = param_key
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters there are."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    @torch.no_grad()
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Restores a batch.
+
+        Sides that are no multiple of ``multiple`` are padded by reflection, below and on the right, and the result is
+        cropped, as BasicSR's SwinIRModel does it.
+
+        Args:
+            batch: ``(B, channels, H, W)`` float32 in [0, 1], RGB, on the network's device.
+
+        Returns:
+            ``(B, channels, scale * H, scale * W)``, not clamped.
+
+        Raises:
+            OptionError: The network returns another size than ``scale`` says, or fails on the input.
+        """
+        if batch.shape[1] != self.channels:
+            raise OptionError(f'{self.name}: takes images of {self.channels} channels, got {batch.shape[1]}')
+        height, width = batch.shape[-2:]
+        output = select_outputs(self.module(pad_to_multiple(batch, self.multiple)), self.outputs)[-1]
+        padded = (height + -height % self.multiple, width + -width % self.multiple)
+        expected = (padded[0] * self.scale, padded[1] * self.scale)
+        if output.shape[-2:] != expected:
+            raise OptionError(f'{self.name}: returns {tuple(output.shape[-2:])} for an input of {padded}, which is not '
+                              f'its scale {self.scale}; the scale of the checkpoint or of --opt is wrong')
+        return output[..., :height * self.scale, :width * self.scale].float()
+
+
+def pad_to_multiple(batch: Tensor, multiple: int) -> Tensor:
+    """Pads below and on the right to multiples, by reflection, and by the last pixel where there is less to reflect."""
+    for dim, side in ((-2, batch.shape[-2]), (-1, batch.shape[-1])):
+        missing = -side % multiple
+        if missing:
+            pads = (0, 0, 0, missing) if dim == -2 else (0, missing, 0, 0)
+            batch = nn.functional.pad(batch, pads, 'reflect' if missing < side else 'replicate')
+    return batch
+
+
+def load_network(checkpoint: Path,
+                 options: Path | None = None,
+                 param_key: str | None = None,
+                 device: str | torch.device = 'cpu') -> RestorationNetwork:
+    """The network of a checkpoint.
+
+    Args:
+        checkpoint: A file of ``DILModel``, which says what network it is of, or any other of BasicSR's form.
+        options: A BasicSR YAML whose ``network_g`` and ``scale`` serve where the checkpoint says nothing.
+        param_key: See ``select_parameters``.
+        device: Where the network goes.
+
+    Raises:
+        OptionError: It is not known what network the checkpoint is of, or there is no such architecture.
+        DataError: A file cannot be read, or the parameters are of another network.
+    """
+    content = load_checkpoint(checkpoint, 'checkpoint')
+    notes = read_notes(content, checkpoint)
+    key, state = select_parameters(content, checkpoint, param_key)
+    if notes is None and options is None:
+        raise OptionError(f'{checkpoint}: does not say what network it is of (it was not saved by DILModel); give '
+                          '--opt FILE, the YAML that it was trained with')
+    given = _options_of(notes, options)
+    module = build_module(given.network_g, f'{checkpoint}' if options is None or notes else f'{options}',
+                          given.custom_imports)
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise DataError(f'{checkpoint}: its parameters are not those of {given.network_g.get("type")}: '
+                        f'{" ".join(str(error).split())[:300]}') from None
+    return RestorationNetwork(module.to(device), given.network_g, given.scale, given.outputs, notes, key)
+
+
+def build_module(network_g: Mapping[str, Any], source: str, custom_imports: list[str] | None = None) -> nn.Module:
+    """An architecture of BasicSR's registry, or of ours, with random parameters.
+
+    Args:
+        network_g: The block of a YAML.
+        source: The file it is from, for messages.
+        custom_imports: What the training imported; named where the architecture is unknown, never imported from here.
+
+    Raises:
+        OptionError: There is none of that name, or it does not take these options.
+    """
+    import dil_plugin.basicsr  # noqa: F401
+    # isort: split
+    from basicsr.archs import build_network
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    from dil_plugin.options import did_you_mean
+    name = network_g.get('type')
+    if name not in ARCH_REGISTRY and f'{name}_basicsr' not in ARCH_REGISTRY:
+        hint = f'; it was trained with custom_imports {custom_imports}: give --opt FILE, a YAML with them' \
+            if custom_imports else ''
+        known = [key.removesuffix('_basicsr') for key, _ in ARCH_REGISTRY]
+        raise OptionError(f"{source}: network_g.type: unknown architecture '{name}'; "
+                          f'{did_you_mean(str(name), known)}{hint}')
+    try:
+        module: nn.Module = build_network(dict(network_g))
+    except TypeError as error:
+        raise OptionError(f'{source}: network_g: {error}') from None
+    return module
+
+
+def _options_of(notes: NetworkNotes | None, options: Path | None) -> NetworkNotes:
+    """The notes, completed by a YAML: its custom modules are imported, and its network serves where there are none."""
+    raw = _read_options(options) if options is not None else {}
+    if raw.get('custom_imports'):
+        from dil_plugin.basicsr.options import import_modules
+        import_modules(raw)
+    if notes is not None:
+        return notes
+    if not isinstance(raw.get('network_g'), Mapping):
+        raise OptionError(f'--opt: {options} has no network_g block')
+    outputs = ((raw.get('train') or {}).get('dil') or {}).get('outputs', 'all')
+    return NetworkNotes(network_g=dict(raw['network_g']), scale=int(raw.get('scale') or 1), outputs=outputs)
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'--opt: {path} cannot be read ({getattr(error, "strerror", None) or error})') from None
+    except yaml.YAMLError as error:
+        raise OptionError(f'--opt: {path} is not a YAML file: {" ".join(str(error).split())}') from None
+    if not isinstance(raw, dict):
+        raise OptionError(f'--opt: {path} is not a BasicSR options file')
+    return raw
+
+
+def _multiple(options: Mapping[str, Any], scale: int) -> int:
+    window = options.get('window_size')
+    sides = [window] if isinstance(window, int) else [side for side in window or () if isinstance(side, int)]
+    unshuffled = _UNSHUFFLED.get(scale, 1) if options.get('type') in ('RRDBNet', 'RRDBNet_basicsr') else 1
+    return math.lcm(*sides, unshuffled)

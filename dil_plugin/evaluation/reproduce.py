@@ -1,0 +1,53 @@
+"""From checkpoints to the files of a report; behind ``tools/reproduce.py``."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+from dil_plugin.errors import DataError
+from dil_plugin.evaluation.crops import write_crops
+from dil_plugin.evaluation.curves import degree_curves, write_curves
+from dil_plugin.evaluation.html_report import write_html
+from dil_plugin.evaluation.reproduce_options import Plan
+from dil_plugin.evaluation.results import Results, write_results
+from dil_plugin.evaluation.runner import Evaluation
+from dil_plugin.evaluation.written_tables import write_csv, write_latex, write_markdown
+
+
+def reproduce(plan: Plan, command: str = '') -> Results:
+    """Evaluates the runs of a plan; what was computed before is kept.
+
+    Args:
+        plan: From ``make_plan``.
+        command: How it was called, for the record.
+
+    Raises:
+        OptionError: See ``Evaluation``.
+        DataError: See ``Evaluation``.
+    """
+    results = Evaluation(plan).evaluate()
+    record = {'command': command, 'date': date.today().isoformat(), **results.settings}
+    return msgspec.structs.replace(results, settings={name: text for name, text in record.items() if text})
+
+
+def write_report(results: Results, folder: Path) -> Iterator[Path]:
+    """Writes all files of a report, and gives the path of each.
+
+    ``results.json``, ``table.md``, ``table.tex``, ``summary.csv``, ``images.csv``, ``curve_*.png``, ``crops_*.png``
+    and ``report.html``.
+
+    Raises:
+        DataError: A file cannot be written.
+    """
+    try:
+        write_results(results, folder / 'results.json')
+    except OSError as error:
+        raise DataError(f'--output: {folder} cannot be written ({error.strerror})') from None
+    yield folder / 'results.json'
+    for write in (write_markdown, write_latex, write_csv, write_curves, write_crops):
+        written = write(results, folder)
+        yield from [written] if isinstance(written, Path) else written
+    write_html(results, folder, folder / 'report.html', degree_curves(results))
+    yield folder / 'report.html'

@@ -1,0 +1,159 @@
+"""The options of ``tools/reproduce.py``: a YAML file of ``options/benchmark/``, the command line, or both."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import torch
+import yaml
+from msgspec import Meta
+
+from dil_plugin.errors import DataError, OptionError
+from dil_plugin.evaluation.benchmark_sets import BENCHMARKS
+from dil_plugin.evaluation.protocols import Protocol, load_protocol, parse_protocol
+from dil_plugin.evaluation.results import choose_baseline
+from dil_plugin.evaluation.runs import check_runs
+from dil_plugin.options import convert, did_you_mean
+
+
+class ReproduceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is evaluated, and how."""
+
+    data: Annotated[str, Meta(description='Folder of the test sets, each in a folder of its own.')]
+    runs: Annotated[dict[str, str], Meta(min_length=1, description='Checkpoints by the names of their methods.')]
+    table: Annotated[str | None, Meta(description='A table of the paper.')] = None
+    protocol: Annotated[dict[str, Any] | None, Meta(description="In place of table: a protocol of one's own.")] = None
+    output: Annotated[str | None, Meta(description='Folder of what is written. Default: results/TABLE.')] = None
+    datasets: Annotated[list[str], Meta(min_length=1, description="Test sets. Default: the table's.")] | None = None
+    conditions: Annotated[list[str], Meta(min_length=1, description="Degrees or levels, by name. Default: the "
+                                          "table's.")] | None = None
+    baseline: Annotated[str | None, Meta(description='The run that others are compared with. Default: ERM, or the '
+                                         'first.')] = None
+    limit: Annotated[int, Meta(ge=1, description='The first N images of each set.')] | None = None
+    seed: Annotated[int, Meta(ge=0, description='Seeds the test distortions.')] = 0
+    batch: Annotated[int, Meta(ge=1, description='Images of equal size that are restored together. Default: 8 on a '
+                               'GPU, 1 on a CPU.')] | None = None
+    tile: Annotated[int, Meta(ge=0, description='Larger images are restored in tiles of this side; 0: never.')] = 768
+    overlap: Annotated[int, Meta(ge=0, description='Margin of a tile, in input pixels.')] = 64
+    device: Annotated[str, Meta(description='auto | cpu | cuda | cuda:N.')] = 'auto'
+    metrics: Annotated[list[str], Meta(description='Metrics of pyiqa beside PSNR and SSIM, such as lpips.')] = []
+    channel: Annotated[str | None, Meta(description="RGB | Y. Default: the table's.")] = None
+    crop_border: Annotated[int, Meta(ge=0, description="Border pixels left out. Default: the table's.")] | None = None
+    pictures: Annotated[int, Meta(ge=0, description='Images of each set that are kept and shown.')] = 2
+    save_inputs: Annotated[bool, Meta(description='Also write the distorted images, as 16-bit PNG.')] = False
+    param_key: Annotated[str | None, Meta(description='params | params_ema. Default: params_ema where it is there.')] \
+        = None
+    opt: Annotated[str | None, Meta(description='YAML whose network_g serves checkpoints that do not say theirs.')] \
+        = None
+    overwrite: Annotated[bool, Meta(description='Measure all anew.')] = False
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The options, checked.
+
+    Attributes:
+        protocol: With the sets, channel and border that were asked for.
+        conditions: Names of the conditions to measure.
+        runs: Checkpoints by name.
+        baseline: The run that others are compared with.
+        data: Folder of the test sets.
+        output: Folder of what is written.
+        device: Of the networks.
+        options: The rest.
+    """
+
+    protocol: Protocol
+    conditions: list[str]
+    runs: dict[str, Path]
+    baseline: str
+    data: Path
+    output: Path
+    device: str
+    options: ReproduceOptions
+
+
+def read_options(path: Path | None, given: Mapping[str, Any]) -> ReproduceOptions:
+    """The options of a YAML file, replaced by those of the command line.
+
+    Args:
+        path: A file of ``options/benchmark/``, or None.
+        given: Options by the names of ``ReproduceOptions``; the command line's.
+
+    Raises:
+        OptionError: An option is unknown, missing or wrong.
+        DataError: The file cannot be read.
+    """
+    raw: dict[str, Any] = {}
+    if path is not None:
+        try:
+            raw = yaml.safe_load(path.read_text(encoding='utf-8'))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f'-opt: {path} cannot be read ({getattr(error, "strerror", None) or error})') from None
+        except yaml.YAMLError as error:
+            raise OptionError(f'-opt: {path} is not a YAML file: {" ".join(str(error).split())}') from None
+        if not isinstance(raw, dict):
+            raise OptionError(f'-opt: {path}: expected a block of options such as table, data and runs')
+    merged = {**raw, **given}
+    if 'table' in given:
+        merged.pop('protocol', None)
+    for name, flag in (('data', '--data DIR'), ('runs', '--run NAME=PATH')):
+        if name not in merged:
+            raise OptionError(f'{flag}: missing; give it, or -opt FILE with {name}')
+    return convert(merged, ReproduceOptions, str(path) if path else 'options')
+
+
+def make_plan(options: ReproduceOptions) -> Plan:
+    """Checks the options against each other and the machine.
+
+    Raises:
+        OptionError: Something is unknown or cannot be.
+        DataError: A file or folder is not there.
+    """
+    if (options.table is None) == (options.protocol is None):
+        raise OptionError('--table: missing; give the name of a table, or -opt FILE with a protocol of your own'
+                          if options.table is None else 'table, protocol: both are given; allowed: one')
+    protocol = load_protocol(options.table) if options.table is not None else parse_protocol(options.protocol)
+    own = options.table is None
+    data = Path(options.data).expanduser()
+    if not data.is_dir():
+        raise DataError(f'--data: there is no folder {data}')
+    for name in options.datasets or protocol.datasets:
+        if name not in BENCHMARKS and not (data / name).is_dir():
+            raise OptionError(f"--dataset: unknown data set '{name}', and no folder of that name in {data}; "
+                              f'{did_you_mean(name, BENCHMARKS)}')
+    names = [condition.name for condition in protocol.conditions]
+    for name in options.conditions or []:
+        if name not in names:
+            raise OptionError(f"--condition: unknown condition '{name}'; {did_you_mean(name, names)}")
+    if options.channel not in (None, 'RGB', 'Y'):
+        raise OptionError(f"--channel: got '{options.channel}'; allowed: RGB, Y")
+    changes = {'datasets': options.datasets, 'channel': options.channel, 'crop_border': options.crop_border}
+    protocol = msgspec.structs.replace(protocol, **{k: v for k, v in changes.items() if v is not None})
+    runs = {name: Path(path).expanduser() for name, path in options.runs.items()}
+    check_runs(runs, '--run', protocol.groups)
+    if options.baseline is not None and options.baseline not in runs:
+        raise OptionError(f"--baseline: there is no run '{options.baseline}'; {did_you_mean(options.baseline, runs)}")
+    output = Path(options.output or f'results/{"own" if own else protocol.name}').expanduser()
+    return Plan(protocol=protocol, conditions=[name for name in names if name in (options.conditions or names)],
+                runs=runs, baseline=choose_baseline(list(runs), options.baseline), data=data, output=output,
+                device=choose_device(options.device), options=options)
+
+
+def choose_device(name: str) -> str:
+    """``auto`` is a GPU where there is one.
+
+    Raises:
+        OptionError: There is no such device.
+    """
+    if name == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ('cpu', 'cuda'):
+        raise OptionError(f"--device: got '{name}'; allowed: auto, cpu, cuda, cuda:N")
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(f"--device: got '{name}', but there are {torch.cuda.device_count()} GPUs here")
+    return name
