@@ -1,0 +1,289 @@
+"""The evaluation: its scores, its batches, what it keeps, and that it continues."""
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+from dil_plugin.distortions import GaussianNoise
+from dil_plugin.errors import DataError, OptionError
+from dil_plugin.evaluation.benchmark_sets import open_benchmark
+from dil_plugin.evaluation.inputs import DistortedSet, to_image
+from dil_plugin.evaluation.metrics import psnr_ssim
+from dil_plugin.evaluation.networks import RestorationNetwork, load_network
+from dil_plugin.evaluation.reproduce import reproduce
+from dil_plugin.evaluation.reproduce_options import make_plan, read_options
+from dil_plugin.evaluation.runner import Evaluation
+
+NOISE = {
+    'name': 'own', 'title': 'Noise', 'datasets': ['Set5', 'Set14'],
+    'conditions': [{'name': '10', 'seen': True, 'distortion': {'type': 'GaussianNoise', 'sigma': 10}},
+                   {'name': '30', 'distortion': {'type': 'GaussianNoise', 'sigma': 30}}],
+}
+PAIRS_X4 = {'name': 'own', 'title': 'Pairs', 'datasets': ['RealSR V3'], 'scale': 4, 'channel': 'Y',
+            'conditions': [{'name': 'x4'}]}
+X4 = {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 4, 'num_feat': 4, 'num_block': 1, 'num_grow_ch': 2}
+
+
+@pytest.fixture
+def plan(data, tmp_path, save_network):
+    """Makes a plan for two runs on two small sets; keyword arguments replace options."""
+    runs = {'ERM': str(save_network('erm.pth', seed=0)), 'DIL_sf': str(save_network('sf.pth', seed=1))}
+
+    def make(**options):
+        return make_plan(read_options(None, {'protocol': NOISE, 'data': str(data), 'runs': runs, 'device': 'cpu',
+                                             'output': str(tmp_path / 'out'), **options}))
+
+    return make
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Shapes of all batches that networks are given."""
+    shapes = []
+    original = RestorationNetwork.__call__
+
+    def call(self, batch):
+        shapes.append(tuple(batch.shape))
+        return original(self, batch)
+
+    monkeypatch.setattr(RestorationNetwork, '__call__', call)
+    return shapes
+
+
+def values(results):
+    return {(s.run, s.dataset, s.condition, s.image): s.metrics for s in results.scores}
+
+
+def test_scores_are_those_of_single_images(plan, data):
+    """Written out with the network, the noise and BasicSR's metrics alone."""
+    one = plan(batch=3, channel='Y', crop_border=2)
+    results = reproduce(one)
+    network = load_network(one.runs['DIL_sf'])
+    for dataset in ('Set5', 'Set14'):
+        inputs = DistortedSet(open_benchmark(dataset, data), GaussianNoise(sigma=30))
+        for name in inputs.benchmark.names:
+            item = inputs.load(name)
+            for run, image in (('input', item.lq), ('DIL_sf', network(item.lq[None])[0])):
+                expected = psnr_ssim(to_image(image), item.gt, 'Y', 2)
+                assert values(results)[run, dataset, '30', name] == pytest.approx(expected, abs=2e-3)
+    assert len(results.scores) == 3 * 5 * 2
+    assert results.settings['device'] == 'CPU'
+
+
+def test_batches_are_of_equal_size(plan, calls):
+    reproduce(plan(batch=2, conditions=['30'], datasets=['Set5'], pictures=0))
+    assert sorted(calls) == sorted(2 * [(2, 3, 40, 48), (1, 3, 48, 40)])
+
+
+def test_batches_and_tiles_change_nothing_but_rounding(plan, tmp_path):
+    whole = values(reproduce(plan(tile=0, output=str(tmp_path / 'a'))))
+    tiled = values(reproduce(plan(tile=16, overlap=24, batch=4, output=str(tmp_path / 'b'))))
+    assert whole.keys() == tiled.keys()
+    for key in whole:
+        assert whole[key] == pytest.approx(tiled[key], abs=2e-3)
+
+
+def test_large_images_are_restored_in_tiles(plan, calls):
+    reproduce(plan(tile=20, overlap=0, datasets=['Set14'], conditions=['30'], pictures=0))
+    assert max(max(shape[2:]) for shape in calls) <= 20
+
+
+def test_a_finished_evaluation_computes_nothing(plan, calls):
+    first = reproduce(plan())
+    calls.clear()
+    assert values(reproduce(plan())) == values(first)
+    assert calls == []
+
+
+def test_an_interrupted_evaluation_continues(plan, calls, monkeypatch):
+    uninterrupted = reproduce(plan(output=str(plan().output) + '_whole'))
+    total = len(calls)
+    calls.clear()
+    score, done = Evaluation._score, []
+
+    def interrupted(self, *arguments):
+        if len(done) == 14:
+            raise KeyboardInterrupt
+        done.append(1)
+        return score(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, '_score', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce(plan())
+    calls.clear()
+    results = reproduce(plan())
+    assert values(results) == values(uninterrupted)
+    assert 0 < len(calls) < total
+    assert [picture.files for picture in results.pictures] == [picture.files for picture in uninterrupted.pictures]
+
+
+def test_a_run_added_later_computes_itself_alone(plan, calls, save_network):
+    first = plan()
+    reproduce(first)
+    calls.clear()
+    runs = {**{name: str(path) for name, path in first.runs.items()}, 'DIL_ps': str(save_network('ps.pth', seed=2))}
+    results = reproduce(plan(runs=runs))
+    assert len(calls) == 10
+    assert len(results.scores) == 40
+
+
+def test_another_checkpoint_of_the_same_name_is_refused(plan, save_network):
+    reproduce(plan())
+    save_network('erm.pth', seed=9)
+    with pytest.raises(OptionError, match='scores of another checkpoint for run ERM'):
+        reproduce(plan())
+    assert len(reproduce(plan(overwrite=True)).scores) == 30
+
+
+def test_other_noise_is_refused(plan):
+    reproduce(plan())
+    with pytest.raises(OptionError, match='measured with seed 0, now it is 1'):
+        reproduce(plan(seed=1))
+
+
+def test_limit_and_conditions(plan):
+    results = reproduce(plan(limit=1, conditions=['30']))
+    assert {(s.dataset, s.condition, s.image) for s in results.scores} == {('Set5', '30', 'img_0'),
+                                                                          ('Set14', '30', 'img_0')}
+    assert results.limit == 1
+    assert len(reproduce(plan()).scores) == 30  # and the rest later, into the same folder
+
+
+def test_pictures_are_kept_of_the_tabulated_conditions(plan):
+    results = reproduce(plan(pictures=1))
+    assert [(p.dataset, p.condition) for p in results.pictures] == [
+        (dataset, condition) for dataset in ('Set5', 'Set14') for condition in ('10', '30')]
+    for picture in results.pictures:
+        assert list(picture.files) == ['input', 'ERM', 'DIL_sf', 'clean']
+        images = {name: cv2.imread(str(plan().output / file)) for name, file in picture.files.items()}
+        for name in ('input', 'ERM', 'DIL_sf'):
+            expected = values(results)[name, picture.dataset, picture.condition, picture.image]
+            assert psnr_ssim(images[name], images['clean']) == pytest.approx(expected)
+
+
+def test_inputs_can_be_written(plan, data):
+    one = plan(save_inputs=True, limit=2)
+    reproduce(one)
+    files = sorted(path.relative_to(one.output / 'inputs').as_posix() for path in one.output.glob('inputs/*/*/*'))
+    assert files == [f'{dataset}/{condition}/img_{k}.png' for dataset in ('Set14', 'Set5')
+                     for condition in ('10', '30') for k in (0, 1)]
+    stored = cv2.imread(str(one.output / 'inputs' / 'Set5' / '30' / 'img_1.png'), cv2.IMREAD_UNCHANGED)
+    expected = DistortedSet(open_benchmark('Set5', data), GaussianNoise(sigma=30)).load('img_1').lq
+    assert np.abs(stored[:, :, ::-1].transpose(2, 0, 1) / 65535 - expected.numpy()).max() < 1e-5
+
+
+def test_inputs_are_written_later_too(plan):
+    reproduce(plan())
+    reproduce(plan(save_inputs=True))
+    assert len(list(plan().output.glob('inputs/*/*/*.png'))) == 10
+
+
+def test_broken_images_do_not_stop_the_rest(plan, data):
+    (data / 'Set5' / 'img_1.png').write_bytes((data / 'Set5' / 'img_1.png').read_bytes()[:200])
+    results = reproduce(plan(conditions=['30']))
+    assert {(s.run, s.image) for s in results.failures} == {(run, 'img_1') for run in ('input', 'ERM', 'DIL_sf')}
+    assert all('img_1.png' in s.error and 'truncated' in s.error for s in results.failures)
+    assert len(results.scores) - len(results.failures) == 12
+    cv2.imwrite(str(data / 'Set5' / 'img_1.png'), np.full((40, 40, 3), 90, np.uint8))
+    assert not reproduce(plan(conditions=['30'])).failures
+
+
+def test_missing_sets_are_skipped_by_name(plan, data):
+    results = reproduce(plan(datasets=['CBSD68', 'Set5']))
+    assert [one.dataset for one in results.skipped] == ['CBSD68']
+    assert 'looked in' in results.skipped[0].reason
+    assert results.datasets == ['Set5']
+    with pytest.raises(DataError, match='--data: none of the test sets is in .*CBSD68: is not there'):
+        reproduce(plan(datasets=['CBSD68', 'Kodak24']))
+
+
+def test_folders_of_ones_own(plan, data, save_network):
+    (data / 'Set5').rename(data / 'Mine')
+    results = reproduce(plan(protocol={**NOISE, 'datasets': ['Mine']}, limit=1))
+    assert results.datasets == ['Mine']
+    pairs_folder(data).rename(data / 'MyPairs')
+    results = reproduce(plan(protocol={**PAIRS_X4, 'datasets': ['MyPairs']}, overwrite=True,
+                             runs={'ERM': str(save_network('x4.pth', X4, 4))}))
+    assert {s.image for s in results.scores} == {'Canon_001', 'Canon_002', 'Nikon_001'}
+    assert not results.failures
+
+
+def pairs_folder(data):
+    folder = data / 'RealSR'
+    rng = np.random.default_rng(0)
+    for name, size in {'Canon_001': (8, 9), 'Canon_002': (8, 9), 'Nikon_001': (7, 5)}.items():
+        for part, scale in (('HR', 4), ('LR', 1)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (size[0] * scale, size[1] * scale, 3), np.uint8)
+            cv2.imwrite(str(folder / part / f'{name}.png'), pixels)
+    return folder
+
+
+def test_pairs(plan, data, save_network):
+    """Pairs of other sizes and without partner are named, the others are measured."""
+    from basicsr.utils.matlab_functions import imresize
+    folder = pairs_folder(data)
+    cv2.imwrite(str(folder / 'LR' / 'Canon_002.png'), np.zeros((9, 9, 3), np.uint8))
+    (folder / 'LR' / 'Nikon_001.png').unlink()
+    results = reproduce(plan(protocol=PAIRS_X4, runs={'ERM': str(save_network('x4.pth', X4, 4))}))
+    errors = {s.image: s.error for s in results.failures if s.run == 'ERM'}
+    assert set(errors) == {'Canon_002', 'Nikon_001'}
+    assert 'Canon_002.png' in errors['Canon_002']
+    assert 'partner' in errors['Nikon_001']
+    lq, gt = (cv2.imread(str(folder / part / 'Canon_001.png')) for part in ('LR', 'HR'))
+    rgb = torch.from_numpy(lq[:, :, ::-1].transpose(2, 0, 1).copy()).float() / 255
+    expected = psnr_ssim(to_image(imresize(rgb, 4)), gt, 'Y')
+    assert values(results)['input', 'RealSR V3', 'x4', 'Canon_001'] == pytest.approx(expected)
+
+
+def test_networks_of_another_scale_or_other_channels(plan, save_network):
+    with pytest.raises(OptionError, match='--run ERM=.*x4.pth: the network enlarges by 4, but the table own is of '
+                       'scale 1'):
+        reproduce(plan(runs={'ERM': str(save_network('x4.pth', X4, 4))}))
+    grey = {'type': 'RRDBNetNoUpsample', 'num_feat': 4, 'num_block': 1, 'num_in_ch': 1, 'num_out_ch': 1}
+    with pytest.raises(OptionError, match='takes 1 channels'):
+        reproduce(plan(runs={'ERM': str(save_network('grey.pth', grey))}))
+
+
+def test_a_broken_checkpoint_leaves_earlier_scores(plan):
+    reproduce(plan())
+    before = (plan().output / 'scores.jsonl').read_bytes()
+    plan().runs['ERM'].write_bytes(b'nothing')
+    with pytest.raises(DataError, match=r'erm\.pth cannot be read as a checkpoint'):
+        reproduce(plan())
+    assert (plan().output / 'scores.jsonl').read_bytes() == before
+
+
+def test_dnd_is_written_for_its_server(plan, tmp_path, save_network, monkeypatch):
+    """Two crops of an image of noise; no scores, as the clean images are not public."""
+    h5py = pytest.importorskip('h5py')
+    monkeypatch.setattr('dil_plugin.evaluation.benchmark_sets.dnd_submission.NAMES', ('0001_01', '0001_02'))
+    monkeypatch.setattr('dil_plugin.evaluation.benchmark_sets.dnd_submission.BOXES', 2)
+    folder = tmp_path / 'sets' / 'DND'
+    (folder / 'images_srgb').mkdir(parents=True)
+    noisy = np.random.default_rng(0).random((40, 50, 3), np.float32)
+    with h5py.File(folder / 'images_srgb' / '0001.mat', 'w') as file:
+        file['InoisySRGB'] = noisy.transpose(2, 1, 0)  # MATLAB's order
+    with h5py.File(folder / 'info.mat', 'w') as file:
+        boxes = file.create_dataset('boxes', data=np.array([[1, 1, 16, 16], [5, 9, 20, 24]], np.float64).T)
+        file.create_dataset('info/boundingboxes', (1, 1), h5py.ref_dtype)[0, 0] = boxes.ref
+    protocol = {'name': 'own', 'title': 'Real', 'datasets': ['DND'], 'conditions': [{'name': 'real'}]}
+    one = plan(protocol=protocol, data=str(tmp_path / 'sets'), limit=2)
+    results = reproduce(one)
+    assert results.scores == []
+    assert 'submissions' in results.remarks['DND']
+    bundled, = one.output.glob('dnd/ERM_*/bundled')
+    stored = scipy.io.loadmat(bundled / '0001.mat')['Idenoised'][0]
+    rgb = np.round(noisy[4:20, 8:24] * 255).astype(np.float32) / 255
+    expected = load_network(one.runs['ERM'])(torch.from_numpy(rgb.transpose(2, 0, 1))[None])[0].clamp(0, 1)
+    np.testing.assert_allclose(stored[1], expected.permute(1, 2, 0).numpy(), atol=1e-6)
+    calls = []
+    monkeypatch.setattr(RestorationNetwork, '__call__', lambda self, batch: calls.append(1) or batch)
+    reproduce(one)
+    assert calls == []
+    save_network('erm.pth', seed=8)  # another checkpoint under the same name
+    reproduce(plan(protocol=protocol, data=str(tmp_path / 'sets'), limit=2))
+    assert len(calls) == 2
