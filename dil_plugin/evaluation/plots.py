@@ -3,12 +3,14 @@
 All functions use matplotlib's objects and its Agg canvas, never ``pyplot``: no window, no global state, any thread.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -21,8 +23,12 @@ _STYLES = (
     {'color': '#56B4E9', 'marker': 'v'},
     {'color': '#E69F00', 'marker': 'P'},
 )
+MOST_CURVES = len(_STYLES)
 _REFERENCE = {'color': '#777777', 'marker': '.', 'linestyle': '--'}
 _SHADE = '#DDE8F3'
+
+_LEGEND_INSIDE = 5  # entries that find a place inside of the axes
+_LEGEND_COLUMNS = 3
 
 _GAP = 8  # pixels between and around panels
 _LINE = 20  # pixels per line of text
@@ -46,6 +52,7 @@ def degree_curve(
     *,
     training_range: tuple[float, float] | None = None,
     references: Mapping[str, Sequence[float]] | None = None,
+    published: Mapping[str, Sequence[float]] | None = None,
     xlabel: str = 'noise level sigma (0-255 scale)',
     ylabel: str = 'PSNR (dB)',
     title: str = '',
@@ -57,37 +64,69 @@ def degree_curve(
         curves: For each method, by name, the metric at each degree (PSNR in dB). NaN leaves a gap.
         training_range: Lowest and highest degree seen in training; None shades nothing.
         references: The same for what is no method, such as the distorted input; drawn dashed and grey.
+        published: For some of the methods, by name, what a paper prints at each degree (NaN where it prints nothing);
+            drawn as hollow markers in the method's colour, without a line.
         xlabel: What the degrees are, with their unit.
         ylabel: What the metric is, with its unit.
         title: What stands above the figure.
 
     Returns:
-        The figure, 6.4 x 4 inches; lines are labelled with their names.
+        The figure, 6.4 x 4 inches; lines are labelled with their names. A legend of more than five entries stands above
+        the axes, where it hides nothing, and makes the figure that much higher.
 
     Raises:
         ValueError: There is nothing to draw, a curve's length differs from that of ``degrees``, a name is given twice,
-            the range is upside down, or there are more methods than distinguishable styles.
+            the range is upside down, there are more methods than distinguishable styles, or something published is of
+            no curve.
     """
     references = references or {}
+    published = published or {}
     _check_curves(degrees, curves, references)
-    figure = _figure(640, 400)
-    axes = figure.add_axes((0.11, 0.13, 0.86, 0.77 if title else 0.83))
+    _check_published(degrees, curves, published)
+    entries = len(curves) + len(references) + (training_range is not None) + bool(published)
+    rows = math.ceil(entries / _LEGEND_COLUMNS) if entries > _LEGEND_INSIDE else 0
+    height = 400 + rows * _LINE + (_GAP if rows else 0)
+    figure = _figure(640, height)
+    axes = figure.add_axes((0.11, 52 / height, 0.86, (308 if title else 332) / height))
     if training_range is not None:
         low, high = training_range
         if low > high:
             raise ValueError(f'training_range: {low} is above {high}')
         axes.axvspan(low, high, color=_SHADE, linewidth=0, label='seen in training', zorder=0)
     for (name, values), style in zip(curves.items(), _STYLES, strict=False):
-        axes.plot(degrees, values, label=name, linewidth=1.8, markersize=6, **style)  # type: ignore[arg-type]
+        axes.plot(degrees, values, label=_literal(name), linewidth=1.8, markersize=6, **style)  # type: ignore[arg-type]
     for name, values in references.items():
-        axes.plot(degrees, values, label=name, linewidth=1.2, **_REFERENCE)  # type: ignore[arg-type]
-    axes.set_title(title, fontsize=11)
+        axes.plot(degrees, values, label=_literal(name), linewidth=1.2, **_REFERENCE)  # type: ignore[arg-type]
+    _draw_published(axes, degrees, curves, published)
+    axes.set_title(title, fontsize=11, pad=6 + (height - 400) * 72 / figure.dpi, parse_math=False)
     axes.set(xlabel=xlabel, ylabel=ylabel, xticks=sorted({*degrees, *(training_range or ())}))
     axes.grid(axis='y', color='#E4E4E4', linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
-    axes.legend(frameon=False)
+    if rows:
+        axes.legend(frameon=False, ncols=_LEGEND_COLUMNS, loc='lower left', bbox_to_anchor=(0, 1), borderaxespad=0)
+    else:
+        axes.legend(frameon=False)
     return figure
+
+
+def _draw_published(axes: Axes, degrees: Sequence[float], curves: Mapping[str, Sequence[float]],
+                    published: Mapping[str, Sequence[float]]) -> None:
+    hollow: dict[str, Any] = {'linestyle': 'none', 'markersize': 5, 'markerfacecolor': 'none', 'markeredgewidth': 1.1}
+    for name, style in zip(curves, _STYLES, strict=False):
+        if name in published:
+            axes.plot(degrees, published[name], label='_nolegend_', **{**style, **hollow})
+    if published:  # one entry of the legend for all of them, of no method's colour
+        axes.plot([], [], label='published', color='#444444', marker='o', **hollow)
+
+
+def _check_published(degrees: Sequence[float], curves: Mapping[str, Sequence[float]],
+                     published: Mapping[str, Sequence[float]]) -> None:
+    for name, values in published.items():
+        if name not in curves:
+            raise ValueError(f'{name}: published, but of no curve; there are {", ".join(curves)}')
+        if len(values) != len(degrees):
+            raise ValueError(f'{name}: {len(values)} published values for {len(degrees)} degrees')
 
 
 def _check_curves(
@@ -168,7 +207,12 @@ def _figure(width: int, height: int) -> Figure:
 
 def _write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
     """Text whose upper edge is centred at ``(x, y)``, in pixels from the lower left corner."""
-    figure.text(x, y, text, transform=None, ha='center', va='top', fontsize=10, **style)
+    figure.text(x, y, text, transform=None, ha='center', va='top', fontsize=10, parse_math=False, **style)
+
+
+def _literal(text: str) -> str:
+    """A label that is shown as it is, where matplotlib would take what stands between two dollars as mathematics."""
+    return text.replace('$', r'\$')
 
 
 def _lines(text: str) -> int:

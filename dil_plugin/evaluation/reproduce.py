@@ -13,6 +13,7 @@ from dil_plugin.evaluation.html_report import write_html
 from dil_plugin.evaluation.reproduce_options import Plan
 from dil_plugin.evaluation.results import Results, write_results
 from dil_plugin.evaluation.runner import Evaluation
+from dil_plugin.evaluation.summary import summarise
 from dil_plugin.evaluation.written_tables import write_csv, write_latex, write_markdown
 
 
@@ -35,8 +36,8 @@ def reproduce(plan: Plan, command: str = '') -> Results:
 def write_report(results: Results, folder: Path) -> Iterator[Path]:
     """Writes all files of a report, and gives the path of each.
 
-    ``results.json``, ``table.md``, ``table.tex``, ``summary.csv``, ``images.csv``, ``curve_*.png``, ``crops_*.png``
-    and ``report.html``.
+    ``results.json``, ``table.md``, ``table.tex``, ``summary.csv``, ``images.csv``, ``curve_*.png`` and ``.pdf``,
+    ``crops/*.png`` and ``report.html``.
 
     Raises:
         DataError: A file cannot be written.
@@ -46,8 +47,10 @@ def write_report(results: Results, folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f'--output: {folder} cannot be written ({error.strerror})') from None
     yield folder / 'results.json'
-    for write in (write_markdown, write_latex, write_csv, write_curves, write_crops):
-        written = write(results, folder)
-        yield from [written] if isinstance(written, Path) else written
-    write_html(results, folder, folder / 'report.html', degree_curves(results))
-    yield folder / 'report.html'
+    cells = summarise(results)
+    yield write_markdown(results, folder, cells)
+    yield write_latex(results, folder, cells)
+    yield from write_csv(results, folder, cells)
+    yield from write_curves(results, folder, cells)
+    yield from write_crops(results, folder)
+    yield write_html(results, folder, folder / 'report.html', degree_curves(results, cells), cells)
