@@ -33,7 +33,7 @@ setup(
         'matplotlib',
         'numpy',
         'pillow',
-        'scipy',
+        'scipy>=1.15',
         'tqdm',
     ],
     extras_require={

@@ -49,12 +49,13 @@ def find_published(task: str, group: str | None, dataset: str, condition: str | 
     """The number printed for a method, or None.
 
     A condition that the table does not name matches a table without conditions. ``DIL_sf`` (or any other variant) also
-    finds ``DIL`` in a table that does not say which variant it is.
+    finds ``DIL`` in a table that does not say which variant it is. Upper and lower case of a method are the same.
     """
     found = [n for n in published_numbers(task)
              if n.group == group and n.dataset == dataset and n.condition in (condition, None)]
-    names = (method, 'DIL') if method.startswith('DIL') else (method, )
-    return next((n for name in names for n in found if n.method == name), None)
+    wanted = method.casefold()
+    names = (wanted, 'dil') if wanted.startswith('dil') else (wanted, )
+    return next((n for name in names for n in found if n.method.casefold() == name), None)
 
 
 def _of_dataset(table: str, group: str | None, dataset: str, block: dict[str, Any]) -> list[PublishedNumber]:

@@ -128,8 +128,7 @@ def make_plan(options: ReproduceOptions) -> Plan:
             raise OptionError(f"--condition: unknown condition '{name}'; {did_you_mean(name, names)}")
     if options.channel not in (None, 'RGB', 'Y'):
         raise OptionError(f"--channel: got '{options.channel}'; allowed: RGB, Y")
-    changes = {'datasets': options.datasets, 'channel': options.channel, 'crop_border': options.crop_border}
-    protocol = msgspec.structs.replace(protocol, **{k: v for k, v in changes.items() if v is not None})
+    protocol = _changed(protocol, options)
     runs = {name: Path(path).expanduser() for name, path in options.runs.items()}
     check_runs(runs, '--run', protocol.groups)
     if options.baseline is not None and options.baseline not in runs:
@@ -138,6 +137,18 @@ def make_plan(options: ReproduceOptions) -> Plan:
     return Plan(protocol=protocol, conditions=[name for name in names if name in (options.conditions or names)],
                 runs=runs, baseline=choose_baseline(list(runs), options.baseline), data=data, output=output,
                 device=choose_device(options.device), options=options)
+
+
+def _changed(protocol: Protocol, options: ReproduceOptions) -> Protocol:
+    """The protocol with what the options replace in it; a note says where the paper measured otherwise."""
+    changes = {'datasets': options.datasets, 'channel': options.channel, 'crop_border': options.crop_border}
+    changed = msgspec.structs.replace(protocol, **{k: v for k, v in changes.items() if v is not None})
+    measured = [(one.channel, one.crop_border) for one in (protocol, changed)]
+    if measured[0] == measured[1] or protocol.paper_table is None:
+        return changed
+    words = [f'{channel} with {border} border pixels left out' for channel, border in measured]
+    note = f'Measured on {words[1]}; the table of the paper is of {words[0]}.'
+    return msgspec.structs.replace(changed, notes=f'{note} {changed.notes}'.strip())
 
 
 def choose_device(name: str) -> str:

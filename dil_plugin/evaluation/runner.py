@@ -75,14 +75,14 @@ class Evaluation:
             DataError: The output cannot be written, or the GPU's memory does not suffice.
         """
         tasks = list(self._tasks())
-        total = sum(len(task.names) for task in tasks)
-        done = sum(self._is_wanted(key) for key in self.store.scores)
-        with self.store, tqdm(total=total + done, initial=done, unit='image', dynamic_ncols=True,
-                              disable=total == 0) as bar:
+        todo = sum(len(task.names) for task in tasks)
+        total = sum(len(self._names(one)) for one in self.sets) * len(self.plan.conditions) * (1 + len(self.runs))
+        with self.store, tqdm(total=total, initial=total - todo, unit='image', dynamic_ncols=True,
+                              disable=todo == 0) as bar:
             for run in (INPUT, *self.plan.runs):
-                todo = [task for task in tasks if task.run == run]
-                network = self._load(run, self.plan.device) if todo and run != INPUT else None
-                for task in todo:
+                of_run = [task for task in tasks if task.run == run]
+                network = self._load(run, self.plan.device) if of_run and run != INPUT else None
+                for task in of_run:
                     bar.set_description(f'{run}, {task.inputs.benchmark.name}, {task.condition}')
                     self._run_task(task, network, bar)
         self._bundle()
@@ -114,12 +114,6 @@ class Evaluation:
             return True
         return run == INPUT and self._saves(benchmark) and not self._input_path(benchmark, condition, name).exists()
 
-    def _is_wanted(self, key: tuple[str, str, str, str]) -> bool:
-        run, dataset, condition, name = key
-        benchmark = next((one for one in self.sets if one.name == dataset), None)
-        return (benchmark is not None and (run in self.plan.runs or run == INPUT) and condition in self.plan.conditions
-                and name in set(self._names(benchmark)) and not self._is_missing(run, benchmark, condition, name))
-
     def _is_pictured(self, benchmark: BenchmarkSet, condition: str, name: str) -> bool:
         count = self.plan.options.pictures
         return self.protocol.condition(condition).table and name in _spread(self._names(benchmark), count)
@@ -147,7 +141,9 @@ class Evaluation:
                     self.pictures.add(benchmark.name, condition, item.name, task.run, restored, item.gt)
                 if network is None and self._saves(benchmark):
                     write_input(item.lq, self._input_path(benchmark, condition, item.name))
-                waiting.append(self._pool.submit(self._score, task, item, restored))
+                # pyiqa's networks here, on the device; BasicSR's functions in threads, while the network goes on
+                extra = self.metrics(restored, item.gt)
+                waiting.append(self._pool.submit(self._score, task, item, restored, extra))
             if len(waiting) >= 32:
                 self._collect(waiting, bar)
         self._collect(waiting, bar)
@@ -189,12 +185,11 @@ class Evaluation:
             raise DataError(f'--batch {self._batch}, --tile {options.tile}: {len(batch)} images of {side} pixels do '
                             'not fit the memory of the GPU; give a smaller --batch or --tile (not 0)') from None
 
-    def _score(self, task: _Task, item: DistortedImage, restored: Image) -> Score:
+    def _score(self, task: _Task, item: DistortedImage, restored: Image, extra: dict[str, float | None]) -> Score:
         assert item.gt is not None
         values = psnr_ssim(restored, item.gt, self.protocol.channel, self.protocol.crop_border)
-        values.update(self.metrics(restored, item.gt))
         return Score(run=task.run, dataset=task.inputs.benchmark.name, condition=task.condition, image=item.name,
-                     metrics=values)
+                     metrics={**values, **extra})
 
     def _fail(self, task: _Task, name: str, error: str) -> None:
         self.store.add([Score(run=task.run, dataset=task.inputs.benchmark.name, condition=task.condition, image=name,

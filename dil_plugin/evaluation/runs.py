@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dil_plugin.errors import DataError, OptionError
+from dil_plugin.evaluation.output_files import file_stem
 from dil_plugin.evaluation.results import INPUT
 
-RESERVED = (INPUT, 'clean')
+RESERVED = (INPUT, 'clean', 'distorted input', 'clean original')  # and what the reports call these two
 _FORBIDDEN = set('\\:*?"<>|')
 
 
@@ -35,7 +36,10 @@ def check_runs(runs: Mapping[str, Path], option: str = '--run', groups: Sequence
         option: What gave them, for messages.
         groups: Those of the protocol; with any, names are ``GROUP/METHOD``, without, they have no slash.
     """
+    stems: dict[str, str] = {}
     for name, path in runs.items():
+        if (other := stems.setdefault(file_stem(name), name)) != name:
+            raise OptionError(f'{option} {name}={path}: {name!r} and {other!r} would share their files; rename one')
         parts = name.split('/')
         if not all(part.strip() for part in parts) or _FORBIDDEN & set(name) or '..' in parts or name.startswith('.'):
             raise OptionError(f'{option} {name}={path}: {name!r} cannot name a run; take letters, digits, - and _')

@@ -9,6 +9,7 @@ from scipy import stats
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
+_BATCH = 1000  # resamples at a time; all of them would be 100 MB for a thousand images
 
 
 class Difference(NamedTuple):
@@ -59,5 +60,5 @@ def paired_difference(method: Mapping[str, float], baseline: Mapping[str, float]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', stats.DegenerateDataWarning)
         interval = stats.bootstrap((differences, ), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
-                                   rng=np.random.default_rng(seed)).confidence_interval
+                                   batch=_BATCH, rng=np.random.default_rng(seed)).confidence_interval
     return Difference(mean, float(interval.low), float(interval.high), len(common))

@@ -58,6 +58,12 @@ def test_values_are_plausible(task: str) -> None:
     assert all(15 < number.psnr < 45 and 0.2 < number.ssim < 1 for number in published_numbers(task))
 
 
+def test_case_does_not_matter() -> None:
+    assert find_published('denoising', None, 'CBSD68', '30', 'dil_SF') == find_published('denoising', None, 'CBSD68',
+                                                                                         '30', 'DIL_sf')
+    assert find_published('denoising', None, 'CBSD68', '30', 'erm').psnr == 24.90
+
+
 def test_any_variant_finds_dil_where_the_table_names_none() -> None:
     assert find_published('deblurring', None, 'Set5', '4.2', 'DIL_sf').method == 'DIL'
     assert find_published('denoising', None, 'CBSD68', '30', 'DIL_sf').method == 'DIL_sf'

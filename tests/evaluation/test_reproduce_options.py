@@ -39,6 +39,8 @@ def test_what_is_asked_for_is_in_the_plan(raw):
     assert plan.protocol.datasets == ['Set14', 'Set5']
     assert plan.conditions == ['30', '50']
     assert (plan.protocol.channel, plan.protocol.crop_border, plan.baseline) == ('Y', 4, 'DIL_sf')
+    assert plan.protocol.notes.startswith('Measured on Y with 4 border pixels left out; the table of the paper is of '
+                                          'RGB with 0 border pixels')
 
 
 @pytest.mark.parametrize('table', table_names())
@@ -85,6 +87,12 @@ def test_missing_options(raw, missing):
 def test_names_of_runs(raw, name, message):
     with pytest.raises(OptionError, match=f'--run .*{message}'):
         make_plan(read_options(None, {**raw, 'runs': {name: raw['runs']['ERM']}}))
+
+
+def test_names_that_share_files(raw):
+    path = raw['runs']['ERM']
+    with pytest.raises(OptionError, match=r"'my_net' and 'my net' would share their files"):
+        make_plan(read_options(None, {**raw, 'runs': {'my net': path, 'my_net': path}}))
 
 
 def test_groups(raw):

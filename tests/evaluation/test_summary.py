@@ -1,5 +1,6 @@
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -106,3 +107,10 @@ def test_baseline_of(make_results, run: str, baseline: str | None) -> None:
 def test_no_baseline_in_the_group(make_results) -> None:
     results = make_results({('RRDB/ERM', *WHERE): [1.0], ('SwinIR/DIL', *WHERE): [1.0]}, 'backbones')
     assert baseline_of(results, 'SwinIR/DIL') is None
+
+
+def test_a_protocol_of_ones_own_has_no_published_numbers(make_results) -> None:
+    results = make_results({('ERM', *WHERE): [20.0]})
+    own = msgspec.structs.replace(results, protocol=msgspec.structs.replace(results.protocol, paper_table=None))
+    cell, = summarise(own)
+    assert cell.published is None
