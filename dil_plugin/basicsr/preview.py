@@ -11,8 +11,10 @@ from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.paired_confounder_dataset import PairedConfounderDataset
 from dil_plugin.basicsr.options import PAIRED_DATASET, import_modules
 from dil_plugin.errors import OptionError
+from dil_plugin.evaluation.output_files import write_figure
 from dil_plugin.evaluation.plots import Panel, side_by_side
-from dil_plugin.evaluation.preview_tool import read_options, write_figure, write_previews
+from dil_plugin.evaluation.preview_tool import write_previews
+from dil_plugin.yaml_files import read_yaml
 
 
 def write_any_preview(opt: Path, output: Path | None = None, source: Path | None = None, *, images: int = 2,
@@ -26,7 +28,7 @@ def write_any_preview(opt: Path, output: Path | None = None, source: Path | None
         OptionError: The file's distortions or data sets are wrong or missing.
         DataError: A file cannot be read or written, or images are too small.
     """
-    options = None if opt.suffix == '.md' else read_options(opt)
+    options = None if opt.suffix == '.md' else read_yaml(opt, '-opt')
     if isinstance(options, Mapping):
         import_modules(options)
     datasets = options.get('datasets') if isinstance(options, Mapping) else None

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from dil_plugin.errors import DataError
-from dil_plugin.evaluation.output_files import file_stem
+from dil_plugin.evaluation.output_files import file_stem, write_figure
 from dil_plugin.evaluation.plots import Panel, side_by_side
-from dil_plugin.evaluation.preview_tool import write_figure
 from dil_plugin.evaluation.results import INPUT, Picture, Results, Score
 from dil_plugin.evaluation.windows import most_detailed_window
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dil_plugin.errors import DataError
-from dil_plugin.evaluation.output_files import file_stem
+from dil_plugin.evaluation.output_files import file_stem, write_figure
 from dil_plugin.evaluation.plots import MOST_CURVES, degree_curve
-from dil_plugin.evaluation.preview_tool import write_figure
 from dil_plugin.evaluation.results import INPUT, Results
 from dil_plugin.evaluation.summary import Cell, summarise
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from dil_plugin.checkpoints import NetworkNotes, load_checkpoint, read_notes, select_parameters
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning.objective import select_outputs
+from dil_plugin.options import did_you_mean
+from dil_plugin.yaml_files import read_yaml
 
 _UNSHUFFLED = {1: 4, 2: 2}  # BasicSR's RRDBNet divides the resolution by this at these scales
 
@@ -142,7 +143,6 @@ def build_module(network_g: Mapping[str, Any], source: str, custom_imports: list
     from basicsr.archs import build_network
     from basicsr.utils.registry import ARCH_REGISTRY
 
-    from dil_plugin.options import did_you_mean
     name = network_g.get('type')
     if name not in ARCH_REGISTRY and f'{name}_basicsr' not in ARCH_REGISTRY:
         hint = f'; it was trained with custom_imports {custom_imports}: give --opt FILE, a YAML with them' \
@@ -172,12 +172,7 @@ def _options_of(notes: NetworkNotes | None, options: Path | None) -> NetworkNote
 
 
 def _read_options(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'--opt: {path} cannot be read ({getattr(error, "strerror", None) or error})') from None
-    except yaml.YAMLError as error:
-        raise OptionError(f'--opt: {path} is not a YAML file: {" ".join(str(error).split())}') from None
+    raw = read_yaml(path, '--opt')
     if not isinstance(raw, dict):
         raise OptionError(f'--opt: {path} is not a BasicSR options file')
     return raw

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
-from dil_plugin.errors import DataError
+from matplotlib.figure import Figure
+
+from dil_plugin.errors import DataError, OptionError
+from dil_plugin.evaluation.plots import save_png
 
 
 def file_stem(*parts: str) -> str:
@@ -26,3 +29,19 @@ def write_text(path: Path, text: str) -> Path:
     except OSError as error:
         raise DataError(f'--output: {path} cannot be written ({error.strerror})') from None
     return path
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG, and its folder where there is none.
+
+    Raises:
+        OptionError: Its name does not end in .png.
+        DataError: It cannot be written.
+    """
+    if path.suffix.lower() != '.png':
+        raise OptionError(f'--output: {path} does not end in .png; only PNG is written')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(figure, path)
+    except OSError as error:
+        raise DataError(f'--output: {path} cannot be written ({error.strerror})') from None

@@ -9,15 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import yaml
-from matplotlib.figure import Figure
 
 from dil_plugin.data_preparation import find_images, read_image
 from dil_plugin.data_preparation.images import IMAGE_SUFFIXES
 from dil_plugin.data_preparation.storage import open_store, read_meta
 from dil_plugin.errors import DataError, OptionError
-from dil_plugin.evaluation.plots import save_png
+from dil_plugin.evaluation.output_files import write_figure
 from dil_plugin.evaluation.preview import Group, centre_crop, contact_sheet, distortion_groups, document_sheets
+from dil_plugin.yaml_files import read_yaml
 
 Image = npt.NDArray[np.uint8]
 
@@ -57,7 +56,7 @@ def write_previews(opt: Path,
             raise OptionError(f'--output: {output}, but {opt} itself names the pictures')
         sheets = [(opt.parent / path, groups) for path, groups in document_sheets(_text(opt), str(opt))]
     else:
-        options = read_options(opt)
+        options = read_yaml(opt, '-opt')
         sheets = [(output or Path(f'preview_{opt.stem}.png'), distortion_groups(options, str(opt)))]
     block = options if isinstance(options, Mapping) else {}
     pictures = _pictures(source, block, images, size)
@@ -71,35 +70,11 @@ def write_previews(opt: Path,
         yield path
 
 
-def write_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG, and its folder where there is none.
-
-    Raises:
-        OptionError: Its name does not end in .png.
-        DataError: It cannot be written.
-    """
-    if path.suffix.lower() != '.png':
-        raise OptionError(f'--output: {path} does not end in .png; only PNG is written')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_png(figure, path)
-    except OSError as error:
-        raise DataError(f'--output: {path} cannot be written ({error.strerror})') from None
-
-
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'-opt: {path} cannot be read ({getattr(error, "strerror", None) or error})') from None
-
-
-def read_options(path: Path) -> Any:
-    """What a YAML file holds. Raises OptionError or DataError, naming it, where it cannot be read."""
-    try:
-        return yaml.safe_load(_text(path))
-    except yaml.YAMLError as error:
-        raise OptionError(f'-opt: {path} is not a YAML file: {" ".join(str(error).split())}') from None
 
 
 def _pictures(source: Path | None, options: Mapping[str, Any], count: int, size: int) -> list[Image]:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import msgspec
 import torch
-import yaml
 from msgspec import Meta
 
 from dil_plugin.errors import DataError, OptionError
@@ -15,6 +14,7 @@ from dil_plugin.evaluation.protocols import Protocol, load_protocol, parse_proto
 from dil_plugin.evaluation.results import choose_baseline
 from dil_plugin.evaluation.runs import check_runs
 from dil_plugin.options import convert, did_you_mean
+from dil_plugin.yaml_files import read_yaml
 
 
 class ReproduceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -86,12 +86,7 @@ def read_options(path: Path | None, given: Mapping[str, Any]) -> ReproduceOption
     """
     raw: dict[str, Any] = {}
     if path is not None:
-        try:
-            raw = yaml.safe_load(path.read_text(encoding='utf-8'))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f'-opt: {path} cannot be read ({getattr(error, "strerror", None) or error})') from None
-        except yaml.YAMLError as error:
-            raise OptionError(f'-opt: {path} is not a YAML file: {" ".join(str(error).split())}') from None
+        raw = read_yaml(path, '-opt')
         if not isinstance(raw, dict):
             raise OptionError(f'-opt: {path}: expected a block of options such as table, data and runs')
     merged = {**raw, **given}

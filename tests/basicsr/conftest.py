@@ -1,7 +1,6 @@
 """A small YAML, photographs for it, and BasicSR's own pipelines run on it."""
 
 import copy
-import os
 import sys
 from pathlib import Path
 
@@ -98,12 +97,3 @@ def parsed(tmp_path, monkeypatch):
         return parse_options(str(tmp_path), is_train)[0]
 
     return parse
-
-
-@pytest.fixture
-def shared_data():
-    """Real images, where they are at hand."""
-    folder = Path(os.environ.get('DIL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
-    if not folder.is_dir():
-        pytest.skip(f'no real images at {folder}')
-    return folder

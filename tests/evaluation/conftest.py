@@ -1,6 +1,5 @@
 """Small checkpoints, test sets and plans; results made by hand."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -54,15 +53,6 @@ def data(tmp_path):
         (folder / name).mkdir(parents=True)
         for k, (height, width) in enumerate(crops):
             cv2.imwrite(str(folder / name / f'img_{k}.png'), photograph('coffee.png', 120 + 9 * k, 200, height, width))
-    return folder
-
-
-@pytest.fixture
-def shared_data():
-    """Real images, where they are at hand."""
-    folder = Path(os.environ.get('DIL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
-    if not folder.is_dir():
-        pytest.skip(f'no real images at {folder}')
     return folder
 
 

@@ -17,7 +17,7 @@ from dil_plugin.evaluation.preview import Group, centre_crop, contact_sheet, dis
 from dil_plugin.evaluation.preview_tool import write_previews
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = sorted((ROOT / 'options').rglob('*.yml'))
+OPTIONS = sorted(path for folder in ('train', 'test') for path in (ROOT / 'options' / folder).glob('*.yml'))
 
 
 def noise_image(size: int = 40, seed: int = 0) -> np.ndarray:

@@ -4,12 +4,10 @@ import sys
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml
 from tqdm import tqdm
 
 from dil_plugin.data_preparation import find_images, read_image
@@ -22,6 +20,7 @@ from dil_plugin.evaluation.networks import RestorationNetwork, load_network
 from dil_plugin.evaluation.plots import save_png
 from dil_plugin.evaluation.preview import centre_crop, distortion_groups
 from dil_plugin.evaluation.results import choose_baseline
+from dil_plugin.yaml_files import read_yaml
 
 Image = npt.NDArray[np.uint8]
 
@@ -138,7 +137,7 @@ def _confounders(distortions: Path | None, opt: Path | None, name: str,
         confounders, source = parse_distortions(network.notes.distortions, key), f'those that {name} was trained on'
     elif file := distortions or opt:
         option = '--distortions' if distortions else '--opt'
-        group = distortion_groups(_read_yaml(file, option), f'{option}: {file}')[0]
+        group = distortion_groups(read_yaml(file, option), f'{option}: {file}')[0]
         confounders, source = DistortionSet(group.distortions), f'{group.name} of {file}'
     else:
         raise OptionError(f'--distortions: none given, and the checkpoint of {name} does not say what it was trained '
@@ -147,15 +146,6 @@ def _confounders(distortions: Path | None, opt: Path | None, name: str,
         raise OptionError(f'--distortions: the confounders ({source}) are of scale {confounders.scale}, the networks '
                           f'of scale {network.scale}')
     return confounders, source
-
-
-def _read_yaml(path: Path, option: str) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{option}: {path} cannot be read ({getattr(error, "strerror", None) or error})') from None
-    except yaml.YAMLError as error:
-        raise OptionError(f'{option}: {path} is not a YAML file: {" ".join(str(error).split())}') from None
 
 
 def _read(folder: Path, limit: int | None, size: int) -> dict[str, Image]:

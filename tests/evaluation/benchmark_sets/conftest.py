@@ -1,6 +1,5 @@
 """Writes benchmarks in the layouts in which they are published."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,12 +29,3 @@ def write(tmp_path: Path) -> Callable[..., Image]:
         return pixels
 
     return write_one
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    """Real images, where they are at hand."""
-    folder = Path(os.environ.get('DIL_TEST_DATA', Path(__file__).parents[4] / 'shared' / 'data'))
-    if not folder.is_dir():
-        pytest.skip(f'no real images at {folder}')
-    return folder
