@@ -1,7 +1,6 @@
 """Checkpoints in BasicSR's form, ``params`` and ``params_ema``, with a note about the network that others ignore."""
 
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import torch
 from msgspec import Meta
 
 import dil_plugin
+from dil_plugin.atomic import whole_file
 from dil_plugin.errors import DataError
 
 NOTES = 'dil_plugin'
@@ -118,16 +118,6 @@ def select_parameters(content: Any, path: str | os.PathLike[str], param_key: str
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
-    """``torch.save`` into a temporary file beside ``path``, which takes its place only when it is whole and on disk."""
-    folder, name = os.path.split(os.fspath(path))
-    handle, temporary = tempfile.mkstemp(prefix=f'.{name}.', dir=folder)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """``torch.save`` of a file that takes the place of ``path`` only when it is whole and on disk."""
+    with whole_file(path) as file:
+        torch.save(content, file)

@@ -103,6 +103,18 @@ def test_no_parameters(content, param_key, message):
         select_parameters(content, 'net.pth', param_key)
 
 
+class Hostile:
+    def __reduce__(self):
+        return print, ('executed', )
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
+    torch.save({'params': {}, 'more': Hostile()}, tmp_path / 'hostile.pth')
+    with pytest.raises(DataError, match='hostile.pth cannot be read as a checkpoint'):
+        load_checkpoint(tmp_path / 'hostile.pth', 'checkpoint')
+    assert 'executed' not in capsys.readouterr().out
+
+
 def test_files_that_are_no_checkpoints(tmp_path):
     (tmp_path / 'text.pth').write_text('not a checkpoint')
     with pytest.raises(DataError, match='--checkpoint: .*text.pth cannot be read as a checkpoint'):

@@ -48,7 +48,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help='side of the patches of the gradients (default: 64)')
     parser.add_argument('--patches', type=positive, default=4, metavar='N',
                         help='how many patches each image gives (default: 4)')
-    parser.add_argument('--device', default='cpu', help='cpu (the default), cuda, cuda:1, …')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: auto)')
     parser.add_argument('--seed', type=int, default=0, help='seeds distortions and patches (default: 0)')
     return parser.parse_args(arguments)
 

@@ -64,8 +64,8 @@ def main() -> int:
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # what fails is told below
     try:
         # Here, not above: --help needs no torch.
+        from dil_plugin.evaluation.devices import choose_device
         from dil_plugin.evaluation.networks import load_network
-        from dil_plugin.evaluation.reproduce_options import choose_device
         from dil_plugin.evaluation.restore import plan_outputs, restore_files
         plan = plan_outputs(options.input, options.output, options.suffix, options.ext, options.recursive)
         network = load_network(options.checkpoint, options.opt, options.param_key, choose_device(options.device))

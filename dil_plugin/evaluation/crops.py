@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from dil_plugin.errors import DataError
 from dil_plugin.evaluation.output_files import file_stem, write_figure
 from dil_plugin.evaluation.plots import Panel, side_by_side
-from dil_plugin.evaluation.results import INPUT, Picture, Results, Score
+from dil_plugin.evaluation.results import CLEAN, INPUT, Picture, Results, Score
 from dil_plugin.evaluation.windows import most_detailed_window
 
 __all__ = ['crop_figure', 'most_detailed_window', 'write_crops']
@@ -24,7 +24,6 @@ Image = npt.NDArray[np.uint8]
 CROP = 128
 SHOWN = 256
 COLUMNS = 6
-_CLEAN = 'clean'
 _SCALES = np.array([4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 255])
 _BAR = 16
 
@@ -72,14 +71,14 @@ def crop_figure(picture: Picture, versions: Mapping[str, Image], scores: Mapping
     Returns:
         The figure, for ``save_png``.
     """
-    top, left = most_detailed_window(versions[_CLEAN], CROP)
+    top, left = most_detailed_window(versions[CLEAN], CROP)
     crops = {name: image[top:top + CROP, left:left + CROP] for name, image in versions.items()}
-    height, width = crops[_CLEAN].shape[:2]
+    height, width = crops[CLEAN].shape[:2]
     zoom = max(1, SHOWN // max(height, width))
-    errors = {name: _error(crop, crops[_CLEAN]) for name, crop in crops.items() if name != _CLEAN}
+    errors = {name: _error(crop, crops[CLEAN]) for name, crop in crops.items() if name != CLEAN}
     limit = _limit(errors)
     images = [Panel(crop, _caption(name, scores.get(name), width * zoom)) for name, crop in crops.items()]
-    maps = [Panel(_coloured(error, limit), _wrapped(f'|{name} - {_CLEAN}|', width * zoom))
+    maps = [Panel(_coloured(error, limit), _wrapped(f'|{name} - {CLEAN}|', width * zoom))
             for name, error in errors.items()]
     maps.append(Panel(_bar(width), f'0 to {limit} of 255'))
     columns = math.ceil(len(images) / math.ceil(len(images) / COLUMNS))  # 4 and 4, not 6 and 2
@@ -91,14 +90,14 @@ def crop_figure(picture: Picture, versions: Mapping[str, Image], scores: Mapping
 
 
 def _read(picture: Picture, folder: Path) -> dict[str, Image]:
-    if _CLEAN not in picture.files:
+    if CLEAN not in picture.files:
         raise DataError(f'{picture.dataset}, {picture.image}: the picture has no clean version')
-    names = [name for name in picture.files if name != _CLEAN]
-    versions = {name: _read_rgb(folder / picture.files[name]) for name in [*names, _CLEAN]}
+    names = [name for name in picture.files if name != CLEAN]
+    versions = {name: _read_rgb(folder / picture.files[name]) for name in [*names, CLEAN]}
     for name, image in versions.items():
-        if image.shape != versions[_CLEAN].shape:
+        if image.shape != versions[CLEAN].shape:
             raise DataError(f'{folder / picture.files[name]}: {image.shape[1]}x{image.shape[0]} pixels, but the clean '
-                            f'image has {versions[_CLEAN].shape[1]}x{versions[_CLEAN].shape[0]}')
+                            f'image has {versions[CLEAN].shape[1]}x{versions[CLEAN].shape[0]}')
     return versions
 
 

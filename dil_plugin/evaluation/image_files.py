@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import torch
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
+from dil_plugin.atomic import whole_file
 from dil_plugin.data_preparation import incomplete_reason
 from dil_plugin.errors import DataError
 
@@ -271,14 +271,8 @@ def _with_profile(png: bytes, profile: bytes) -> bytes:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f'.restoring_{os.getpid()}.tmp')
     try:
-        with temporary.open('wb') as file:
+        with whole_file(path) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise DataError(f'{path}: cannot be written ({error.strerror})') from None
-    finally:
-        temporary.unlink(missing_ok=True)

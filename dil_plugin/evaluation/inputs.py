@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dil_plugin.atomic import whole_file
 from dil_plugin.distortions import Distortion
 from dil_plugin.distortions.fixed import fixed_generator
 from dil_plugin.errors import DataError
@@ -112,10 +113,9 @@ def write_png(image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], path: Path)
     Raises:
         DataError: It cannot be written.
     """
-    temporary = path.with_name(f'.{path.name}.tmp')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(cv2.imencode('.png', image)[1].tobytes())
-        temporary.replace(path)
+        with whole_file(path) as file:
+            file.write(cv2.imencode('.png', image)[1].tobytes())
     except OSError as error:
-        raise DataError(f'{path}: cannot be written ({error.strerror})') from None
+        raise DataError(f'--output: {path} cannot be written ({error.strerror})') from None

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dil_plugin.errors import OptionError
+from dil_plugin.errors import DataError, OptionError
 from dil_plugin.options import did_you_mean
 
 Image = npt.NDArray[np.uint8]
 
-FULL_REFERENCE = ('psnr', 'ssim')
+ALWAYS = ('psnr', 'ssim')
 
 
 def psnr_ssim(restored: Image, clean: Image, channel: str = 'RGB', crop_border: int = 0) -> dict[str, float | None]:
@@ -32,13 +32,20 @@ def psnr_ssim(restored: Image, clean: Image, channel: str = 'RGB', crop_border: 
 
     Returns:
         ``psnr``, None where the images are equal, and ``ssim``, None where what is left is smaller than its window.
+
+    Raises:
+        DataError: Nothing is left inside the border.
     """
     import dil_plugin.basicsr  # noqa: F401
     # isort: split
     from basicsr.metrics import calculate_psnr, calculate_ssim
+    left = min(clean.shape[:2]) - 2 * crop_border
+    if left < 1:
+        raise DataError(f'an image of {clean.shape[1]}x{clean.shape[0]} pixels has nothing left inside a border of '
+                        f'{crop_border}')
     settings = {'crop_border': crop_border, 'input_order': 'HWC', 'test_y_channel': channel == 'Y'}
     psnr = float(calculate_psnr(restored, clean, **settings)) if not np.array_equal(restored, clean) else math.inf
-    large = min(clean.shape[:2]) - 2 * crop_border >= 11
+    large = left >= 11
     return {'psnr': psnr if math.isfinite(psnr) else None,
             'ssim': float(calculate_ssim(restored, clean, **settings)) if large else None}
 
@@ -60,6 +67,10 @@ class PyiqaMetrics:
         self.device = torch.device(device)
         if not names:
             return
+        for k, name in enumerate(names):
+            if name in ALWAYS or name in names[:k]:
+                raise OptionError(f'--metric {name}: {"is always there" if name in ALWAYS else "given twice"}; '
+                                  'allowed: other metrics of pyiqa, such as lpips')
         if importlib.util.find_spec('pyiqa') is None:
             raise OptionError(f'--metric {names[0]}: psnr and ssim are always there; others need pyiqa '
                               '(pip install pyiqa)')

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dil_plugin.checkpoints import NetworkNotes, load_checkpoint, read_notes, select_parameters
 from dil_plugin.errors import DataError, OptionError
-from dil_plugin.learning.objective import select_outputs
+from dil_plugin.learning.objective import OUTPUTS, select_outputs
 from dil_plugin.options import did_you_mean
 from dil_plugin.yaml_files import read_yaml
 
@@ -22,6 +22,7 @@ class RestorationNetwork:
 
     Attributes:
         name: The architecture.
+        options: Its ``network_g`` block.
         scale: Output size divided by input size.
         multiple: Input sides are padded to multiples of this (windows of SwinIR, un-shuffling of RRDBNet).
         channels: Of the input, 3 or 1.
@@ -39,6 +40,7 @@ class RestorationNetwork:
                  param_key: str = 'params') -> None:
         self.module = module.eval().requires_grad_(False)
         self.name = str(options.get('type', type(module).__name__))
+        self.options = dict(options)
         self.scale = scale
         self.multiple = _multiple(options, scale)
         self.channels = int(options.get('num_in_ch', options.get('in_chans', 3)))
@@ -152,8 +154,9 @@ def build_module(network_g: Mapping[str, Any], source: str, custom_imports: list
                           f'{did_you_mean(str(name), known)}{hint}')
     try:
         module: nn.Module = build_network(dict(network_g))
-    except TypeError as error:
-        raise OptionError(f'{source}: network_g: {error}') from None
+    except Exception as error:  # architectures raise many kinds for values that do not fit each other
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise OptionError(f'{source}: network_g: {name} cannot be built: {reason}') from None
     return module
 
 
@@ -167,8 +170,20 @@ def _options_of(notes: NetworkNotes | None, options: Path | None) -> NetworkNote
         return notes
     if not isinstance(raw.get('network_g'), Mapping):
         raise OptionError(f'--opt: {options} has no network_g block')
-    outputs = ((raw.get('train') or {}).get('dil') or {}).get('outputs', 'all')
-    return NetworkNotes(network_g=dict(raw['network_g']), scale=int(raw.get('scale') or 1), outputs=outputs)
+    scale = raw.get('scale', 1)
+    if not isinstance(scale, int) or scale < 1:
+        raise OptionError(f'--opt: {options}: scale: expected an integer >= 1, got {scale!r}')
+    return NetworkNotes(network_g=dict(raw['network_g']), scale=scale, outputs=_outputs(raw, options))
+
+
+def _outputs(raw: Mapping[str, Any], options: Path | None) -> str:
+    """The option ``train.dil.outputs``, where there is such a block."""
+    train = raw.get('train') or {}
+    dil = (train.get('dil') if isinstance(train, Mapping) else None) or {}
+    outputs = dil.get('outputs', 'all') if isinstance(dil, Mapping) else None
+    if outputs not in OUTPUTS:
+        raise OptionError(f'--opt: {options}: train.dil.outputs: got {outputs!r}; allowed: {", ".join(OUTPUTS)}')
+    return str(outputs)
 
 
 def _read_options(path: Path) -> dict[str, Any]:

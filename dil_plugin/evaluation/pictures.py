@@ -5,9 +5,7 @@ from pathlib import Path
 
 from dil_plugin.evaluation.inputs import Image, write_png
 from dil_plugin.evaluation.output_files import file_stem
-from dil_plugin.evaluation.results import Picture
-
-_CLEAN = 'clean'
+from dil_plugin.evaluation.results import CLEAN, Picture
 
 
 class PictureFolder:
@@ -25,8 +23,8 @@ class PictureFolder:
     def add(self, dataset: str, condition: str, image: str, run: str, restored: Image, clean: Image) -> None:
         """Keeps one run's image, and the clean one beside it; uint8 BGR. Raises DataError if it cannot be written."""
         write_png(restored, self._path(dataset, condition, image, run))
-        if not self.has(dataset, condition, image, _CLEAN):
-            write_png(clean, self._path(dataset, condition, image, _CLEAN))
+        if not self.has(dataset, condition, image, CLEAN):
+            write_png(clean, self._path(dataset, condition, image, CLEAN))
 
     def has(self, dataset: str, condition: str, image: str, run: str) -> bool:
         """Whether it was kept."""
@@ -34,10 +32,10 @@ class PictureFolder:
 
     def picture(self, dataset: str, condition: str, image: str) -> Picture | None:
         """What was kept of an image; None if nothing was."""
-        names = [name for name in (*self.runs, _CLEAN) if self.has(dataset, condition, image, name)]
+        names = [name for name in (*self.runs, CLEAN) if self.has(dataset, condition, image, name)]
         files = {name: self._path(dataset, condition, image, name).relative_to(self.results).as_posix()
                  for name in names}
-        return Picture(dataset=dataset, condition=condition, image=image, files=files) if _CLEAN in files else None
+        return Picture(dataset=dataset, condition=condition, image=image, files=files) if CLEAN in files else None
 
     def _path(self, dataset: str, condition: str, image: str, run: str) -> Path:
         folder = self.results / 'images' / file_stem(dataset) / file_stem(condition) / file_stem(image)

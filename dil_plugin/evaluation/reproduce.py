@@ -5,7 +5,9 @@ from datetime import date
 from pathlib import Path
 
 import msgspec
+import torch
 
+import dil_plugin
 from dil_plugin.errors import DataError
 from dil_plugin.evaluation.crops import write_crops
 from dil_plugin.evaluation.curves import degree_curves, write_curves
@@ -29,7 +31,9 @@ def reproduce(plan: Plan, command: str = '') -> Results:
         DataError: See ``Evaluation``.
     """
     results = Evaluation(plan).evaluate()
-    record = {'command': command, 'date': date.today().isoformat(), **results.settings}
+    device = torch.cuda.get_device_name(plan.device) if plan.device.startswith('cuda') else 'CPU'
+    record = {'command': command, 'date': date.today().isoformat(), 'device': device,
+              'torch': str(torch.__version__), 'dil_plugin': dil_plugin.__version__, **results.settings}
     return msgspec.structs.replace(results, settings={name: text for name, text in record.items() if text})
 
 

@@ -1,15 +1,16 @@
 """The options of ``tools/reproduce.py``: a YAML file of ``options/benchmark/``, the command line, or both."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import torch
 from msgspec import Meta
 
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.evaluation.benchmark_sets import BENCHMARKS
+from dil_plugin.evaluation.devices import choose_device
+from dil_plugin.evaluation.output_files import file_stem
 from dil_plugin.evaluation.protocols import Protocol, load_protocol, parse_protocol
 from dil_plugin.evaluation.results import choose_baseline
 from dil_plugin.evaluation.runs import check_runs
@@ -123,7 +124,11 @@ def make_plan(options: ReproduceOptions) -> Plan:
             raise OptionError(f"--condition: unknown condition '{name}'; {did_you_mean(name, names)}")
     if options.channel not in (None, 'RGB', 'Y'):
         raise OptionError(f"--channel: got '{options.channel}'; allowed: RGB, Y")
+    if options.datasets:
+        _check_names('--dataset', options.datasets)
     protocol = _changed(protocol, options)
+    _check_names('protocol.datasets', protocol.datasets)
+    _check_names('protocol.conditions', names)
     runs = {name: Path(path).expanduser() for name, path in options.runs.items()}
     check_runs(runs, '--run', protocol.groups)
     if options.baseline is not None and options.baseline not in runs:
@@ -132,6 +137,16 @@ def make_plan(options: ReproduceOptions) -> Plan:
     return Plan(protocol=protocol, conditions=[name for name in names if name in (options.conditions or names)],
                 runs=runs, baseline=choose_baseline(list(runs), options.baseline), data=data, output=output,
                 device=choose_device(options.device), options=options)
+
+
+def _check_names(option: str, names: Sequence[str]) -> None:
+    """Raises OptionError where a name stands there twice, or two would share their files."""
+    stems: dict[str, str] = {}
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise OptionError(f'{option}: {name!r} is given twice')
+        if (other := stems.setdefault(file_stem(name), name)) != name:
+            raise OptionError(f'{option}: {name!r} and {other!r} would share their files; rename one')
 
 
 def _changed(protocol: Protocol, options: ReproduceOptions) -> Protocol:
@@ -144,22 +159,3 @@ def _changed(protocol: Protocol, options: ReproduceOptions) -> Protocol:
     words = [f'{channel} with {border} border pixels left out' for channel, border in measured]
     note = f'Measured on {words[1]}; the table of the paper is of {words[0]}.'
     return msgspec.structs.replace(changed, notes=f'{note} {changed.notes}'.strip())
-
-
-def choose_device(name: str) -> str:
-    """``auto`` is a GPU where there is one.
-
-    Raises:
-        OptionError: There is no such device.
-    """
-    if name == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ('cpu', 'cuda'):
-        raise OptionError(f"--device: got '{name}'; allowed: auto, cpu, cuda, cuda:N")
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f"--device: got '{name}', but there are {torch.cuda.device_count()} GPUs here")
-    return name

@@ -10,6 +10,9 @@ from dil_plugin.evaluation.protocols import Protocol
 INPUT = 'input'
 """The name of the run that restores nothing: the distorted image itself, enlarged by MATLAB's bicubic for x2 to x8."""
 
+CLEAN = 'clean'
+"""The name of the clean image beside the runs."""
+
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
     """The metrics of one image under one run and one condition; or why there are none.

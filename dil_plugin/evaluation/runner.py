@@ -14,17 +14,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dil_plugin.errors import DataError, OptionError
-from dil_plugin.evaluation.benchmark_sets import BenchmarkSet, DndSubmission, MissingSet, open_benchmark
+from dil_plugin.evaluation.benchmark_sets import BenchmarkSet, DndSubmission, open_benchmark
 from dil_plugin.evaluation.inputs import DistortedImage, DistortedSet, Image, enlarged, to_image, write_input
 from dil_plugin.evaluation.metrics import PyiqaMetrics, psnr_ssim
-from dil_plugin.evaluation.networks import RestorationNetwork, load_network
+from dil_plugin.evaluation.networks import RestorationNetwork
 from dil_plugin.evaluation.output_files import file_stem
 from dil_plugin.evaluation.pictures import PictureFolder
 from dil_plugin.evaluation.prefetch import prefetched
 from dil_plugin.evaluation.reproduce_options import Plan
-from dil_plugin.evaluation.results import INPUT, Results, Run, Score, Skipped
+from dil_plugin.evaluation.results import INPUT, Results, Score, Skipped
+from dil_plugin.evaluation.run_networks import RunNetworks
 from dil_plugin.evaluation.score_store import ScoreStore
 from dil_plugin.evaluation.tiling import restore_tiled
+
+_WAITING = 64  # images whose scores may be awaited; more would fill the memory where the network is fast
 
 
 class _Task(NamedTuple):
@@ -35,13 +38,18 @@ class _Task(NamedTuple):
     condition: str
     names: list[str]
 
+    def score(self, image: str, metrics: dict[str, float | None] | None = None, error: str | None = None) -> Score:
+        """The score of one of its images, or why it has none."""
+        return Score(run=self.run, dataset=self.inputs.benchmark.name, condition=self.condition, image=image,
+                     metrics=metrics or {}, error=error)
+
 
 class Evaluation:
     """All runs of a plan on all sets and conditions.
 
     Order: run by run (``input`` first), so that one network is on the device at a time. Scores already in
-    ``OUTPUT/scores.jsonl`` are not computed again. An image that cannot be read is a failure of its own and does not
-    stop the rest; neither does a set that is not there.
+    ``OUTPUT/scores.jsonl`` are not computed again. An image that cannot be read or restored is a failure of its own and
+    does not stop the rest; neither does a set that is not there.
 
     Args:
         plan: What to do.
@@ -56,17 +64,17 @@ class Evaluation:
         self.protocol = plan.protocol
         self.metrics = PyiqaMetrics(plan.options.metrics, plan.device)
         self.sets, self.skipped = _open_sets(plan)
-        self.runs = [self._describe(name, path) for name, path in plan.runs.items()]
+        self.networks = RunNetworks(plan)
         self.pictures = PictureFolder(plan.output, [INPUT, *plan.runs])
-        self.store = ScoreStore(plan.output / 'scores.jsonl', self._settings(),
-                                {INPUT: INPUT, **{run.name: f'{run.sha256} {run.param_key}' for run in self.runs}},
-                                plan.options.overwrite)
-        if plan.options.overwrite:
+        self.store = ScoreStore(plan.output / 'scores.jsonl', self._settings(), self.networks.identities,
+                                self._fingerprint, plan.options.overwrite)
+        if plan.options.overwrite and self.store.existed:
             for name in ('images', 'inputs', 'dnd'):
                 shutil.rmtree(plan.output / name, ignore_errors=True)
         # several large images at once do not stay in a CPU's caches
         self._batch = plan.options.batch or (8 if plan.device.startswith('cuda') else 1)
         self._pool = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 2))))
+        self._submissions = {run: self._submission(run) for one in self.sets if not one.has_gt for run in plan.runs}
 
     def evaluate(self) -> Results:
         """Computes what is missing; shows a progress bar.
@@ -76,16 +84,18 @@ class Evaluation:
         """
         tasks = list(self._tasks())
         todo = sum(len(task.names) for task in tasks)
-        total = sum(len(self._names(one)) for one in self.sets) * len(self.plan.conditions) * (1 + len(self.runs))
+        total = sum(len(self._names(one)) for one in self.sets) * len(self.plan.conditions) * (1 + len(self.plan.runs))
         with self.store, tqdm(total=total, initial=total - todo, unit='image', dynamic_ncols=True,
                               disable=todo == 0) as bar:
             for run in (INPUT, *self.plan.runs):
                 of_run = [task for task in tasks if task.run == run]
-                network = self._load(run, self.plan.device) if of_run and run != INPUT else None
+                network = self.networks.load(run, self.plan.device) if of_run and run != INPUT else None
                 for task in of_run:
                     bar.set_description(f'{run}, {task.inputs.benchmark.name}, {task.condition}')
                     self._run_task(task, network, bar)
-        self._bundle()
+        for submission in self._submissions.values():
+            if not submission.missing:
+                submission.bundle()
         return self._results()
 
     # What there is to do
@@ -106,7 +116,7 @@ class Evaluation:
 
     def _is_missing(self, run: str, benchmark: BenchmarkSet, condition: str, name: str) -> bool:
         if not benchmark.has_gt:
-            return run != INPUT and not self._submission(run).has(name)
+            return run != INPUT and not self._submissions[run].has(name)
         if (run, benchmark.name, condition, name) not in self.store.scores:
             return True
         if self._is_pictured(benchmark, condition, name) \
@@ -128,30 +138,45 @@ class Evaluation:
 
     def _run_task(self, task: _Task, network: RestorationNetwork | None, bar: 'tqdm[None]') -> None:
         waiting: list[Future[Score]] = []
-        benchmark, condition = task.inputs.benchmark, task.condition
-        for batch in self._batches(task, bar):
-            images = self._restore(network, batch)
-            for item, image in zip(batch, images, strict=True):
-                if item.gt is None:
-                    self._submission(task.run).add(item.name, image.clamp(0, 1).permute(1, 2, 0).numpy())
-                    bar.update()
+        try:
+            for batch in self._batches(task, bar):
+                try:
+                    images = self._restore(network, batch)
+                except RuntimeError as error:  # of the network; another image may be restored all the same
+                    self._fail(task, [item.name for item in batch], f'{task.run}: {" ".join(str(error).split())}', bar)
                     continue
-                restored = to_image(image)
-                if self._is_pictured(benchmark, condition, item.name):
-                    self.pictures.add(benchmark.name, condition, item.name, task.run, restored, item.gt)
-                if network is None and self._saves(benchmark):
-                    write_input(item.lq, self._input_path(benchmark, condition, item.name))
-                # pyiqa's networks here, on the device; BasicSR's functions in threads, while the network goes on
-                extra = self.metrics(restored, item.gt)
-                waiting.append(self._pool.submit(self._score, task, item, restored, extra))
-            if len(waiting) >= 32:
-                self._collect(waiting, bar)
-        self._collect(waiting, bar)
+                for item, image in zip(batch, images, strict=True):
+                    waiting += self._keep(task, item, image, bar)
+                while waiting and (waiting[0].done() or len(waiting) > _WAITING):
+                    self._collect([waiting.pop(0)], bar)
+        finally:  # also after Ctrl-C: what was restored is scored
+            self._collect(waiting, bar)
 
-    def _collect(self, waiting: list[Future[Score]], bar: 'tqdm[None]') -> None:
-        self.store.add([future.result() for future in waiting])
-        bar.update(len(waiting))
-        waiting.clear()
+    def _keep(self, task: _Task, item: DistortedImage, image: Tensor, bar: 'tqdm[None]') -> list[Future[Score]]:
+        """Writes what is to be kept of a restored image, and has it scored."""
+        benchmark, condition = task.inputs.benchmark, task.condition
+        if not torch.isfinite(image).all():
+            self._fail(task, [item.name], f'{task.run}: {item.name}: the output is not finite', bar)
+            return []
+        if item.gt is None:
+            self._submissions[task.run].add(item.name, image.clamp(0, 1).permute(1, 2, 0).numpy())
+            bar.update()
+            return []
+        restored = to_image(image)
+        if self._is_pictured(benchmark, condition, item.name):
+            self.pictures.add(benchmark.name, condition, item.name, task.run, restored, item.gt)
+        if task.run == INPUT and self._saves(benchmark):
+            write_input(item.lq, self._input_path(benchmark, condition, item.name))
+        try:
+            extra = self.metrics(restored, item.gt)  # here, on the device; BasicSR's functions in threads
+        except Exception as error:  # pyiqa's metrics raise many kinds, for images that are too small for instance
+            self._fail(task, [item.name], f'--metric: {item.name}: {" ".join(str(error).split())}', bar)
+            return []
+        return [self._pool.submit(self._score, task, item, restored, extra)]
+
+    def _collect(self, scored: Sequence[Future[Score]], bar: 'tqdm[None]') -> None:
+        self.store.add([future.result() for future in scored])
+        bar.update(len(scored))
 
     def _batches(self, task: _Task, bar: 'tqdm[None]') -> Iterator[list[DistortedImage]]:
         """Images of equal size together; at most four batches wait for company."""
@@ -161,8 +186,7 @@ class Evaluation:
             try:
                 item = future.result()
             except DataError as error:
-                self._fail(task, name, str(error))
-                bar.update()
+                self._fail(task, [name], str(error), bar)
                 continue
             bucket = buckets[tuple(item.lq.shape)]
             bucket.append(item)
@@ -180,57 +204,36 @@ class Evaluation:
         stacked = torch.stack([item.lq for item in batch]).to(network.device, non_blocking=True)
         try:
             return list(restore_tiled(network, stacked, options.tile, options.overlap).cpu())
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             side = max(stacked.shape[-2:])
             raise DataError(f'--batch {self._batch}, --tile {options.tile}: {len(batch)} images of {side} pixels do '
                             'not fit the memory of the GPU; give a smaller --batch or --tile (not 0)') from None
 
     def _score(self, task: _Task, item: DistortedImage, restored: Image, extra: dict[str, float | None]) -> Score:
         assert item.gt is not None
-        values = psnr_ssim(restored, item.gt, self.protocol.channel, self.protocol.crop_border)
-        return Score(run=task.run, dataset=task.inputs.benchmark.name, condition=task.condition, image=item.name,
-                     metrics={**values, **extra})
+        try:
+            values = psnr_ssim(restored, item.gt, self.protocol.channel, self.protocol.crop_border)
+        except DataError as error:
+            return task.score(item.name, error=f'{task.inputs.benchmark.name}: {item.name}: {error}')
+        return task.score(item.name, {**values, **extra})
 
-    def _fail(self, task: _Task, name: str, error: str) -> None:
-        self.store.add([Score(run=task.run, dataset=task.inputs.benchmark.name, condition=task.condition, image=name,
-                              error=error)])
-
-    # Networks
-
-    def _describe(self, name: str, path: Path) -> Run:
-        network = self._load(name, 'cpu')
-        notes = network.notes
-        if network.scale != self.protocol.scale:
-            raise OptionError(f'--run {name}={path}: the network enlarges by {network.scale}, but the table '
-                              f'{self.protocol.name} is of scale {self.protocol.scale}')
-        if network.channels != 3:
-            raise OptionError(f'--run {name}={path}: the network takes {network.channels} channels; the test sets have '
-                              '3')
-        return Run(name=name, checkpoint=str(path), sha256=_sha256(path), network=network.name,
-                   parameters=network.parameters, param_key=network.param_key,
-                   iteration=notes.iteration if notes else None, trained_on=notes.confounders if notes else [],
-                   variant=notes.variant if notes else None)
-
-    def _load(self, name: str, device: str) -> RestorationNetwork:
-        options = self.plan.options
-        return load_network(self.plan.runs[name], Path(options.opt) if options.opt else None, options.param_key, device)
+    def _fail(self, task: _Task, names: Sequence[str], error: str, bar: 'tqdm[None]') -> None:
+        self.store.add([task.score(name, error=error) for name in names])
+        bar.update(len(names))
 
     # What comes out
 
+    def _fingerprint(self, dataset: str, image: str) -> str | None:
+        return next((one.fingerprint(image) for one in self.sets if one.name == dataset), None)
+
     def _submission(self, run: str) -> DndSubmission:
         # crops are not scored, so nothing but the folder's name keeps those of another checkpoint or tile apart
-        settings = f'{self.store.identities[run]} {self.plan.options.tile} {self.plan.options.overlap}'
+        settings = f'{self.networks.identities[run]} {self.plan.options.tile} {self.plan.options.overlap}'
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         return DndSubmission(self.plan.output / 'dnd' / f'{file_stem(run)}_{digest}')
 
-    def _bundle(self) -> None:
-        """The submissions for DND's server, where all crops are there."""
-        for run in self.plan.runs if not all(benchmark.has_gt for benchmark in self.sets) else ():
-            if not self._submission(run).missing:
-                self._submission(run).bundle()
-
     def _settings(self) -> dict[str, str]:
-        """What scores depend on, beside the checkpoints."""
+        """What scores depend on, beside the checkpoints and the images."""
         options = self.plan.options
         distortions = {c.name: str(d.label if (d := self.protocol.distortion(c)) else 'pairs')
                        for c in self.protocol.conditions}
@@ -249,25 +252,19 @@ class Evaluation:
                                                    *self.plan.conditions])}
         scores = sorted((score for key, score in self.store.scores.items() if key in wanted),
                         key=lambda s: (order[s.run], order[s.dataset], order[s.condition], s.image))
-        remarks = {one.name: one.remark for one in self.sets if one.remark}
-        for one in self.sets:
-            if not one.has_gt:
-                remarks[one.name] = 'no public clean images: submissions for its server are in dnd/RUN_…/bundled'
+        remarks = {one.name: one.remark if one.has_gt else
+                   'no public clean images: submissions for its server are in dnd/RUN_…/bundled' for one in self.sets}
         pictures = [self.pictures.picture(one.name, condition, name) for one in self.sets
                     for condition in self.plan.conditions for name in self._names(one)
                     if one.has_gt and self._is_pictured(one, condition, name)]
-        return Results(
-            protocol=self.protocol, runs=self.runs, baseline=self.plan.baseline, scores=scores, skipped=self.skipped,
-            remarks=remarks, pictures=[picture for picture in pictures if picture is not None],
-            metrics=['psnr', 'ssim', *self.metrics.names], lower_is_better=self.metrics.lower_is_better,
-            seed=self.plan.options.seed, limit=self.plan.options.limit, settings=self._record())
-
-    def _record(self) -> dict[str, str]:
-        import dil_plugin
         options = self.plan.options
-        device = torch.cuda.get_device_name(self.plan.device) if self.plan.device.startswith('cuda') else 'CPU'
-        return {'device': device, 'torch': str(torch.__version__), 'dil_plugin': dil_plugin.__version__,
-                'tile': f'{options.tile} px, overlap {options.overlap} px' if options.tile else 'none'}
+        return Results(
+            protocol=self.protocol, runs=self.networks.runs, baseline=self.plan.baseline, scores=scores,
+            skipped=self.skipped, remarks={name: text for name, text in remarks.items() if text},
+            pictures=[picture for picture in pictures if picture is not None],
+            metrics=['psnr', 'ssim', *self.metrics.names], lower_is_better=self.metrics.lower_is_better,
+            seed=options.seed, limit=options.limit,
+            settings={'tile': f'{options.tile} px, overlap {options.overlap} px' if options.tile else 'none'})
 
 
 def _open_sets(plan: Plan) -> tuple[list[BenchmarkSet], list[Skipped]]:
@@ -279,10 +276,10 @@ def _open_sets(plan: Plan) -> tuple[list[BenchmarkSet], list[Skipped]]:
     for name in plan.protocol.datasets:
         try:
             sets.append(open_benchmark(name, plan.data, plan.protocol.scale, pairs == {True}))
-        except MissingSet as error:
+        except DataError as error:  # it is not there, or damaged
             skipped.append(Skipped(dataset=name, reason=str(error)))
     if not sets:
-        raise DataError(f'--data: none of the test sets is in {plan.data}: '
+        raise DataError(f'--data: none of the test sets can be read in {plan.data}: '
                         f'{"; ".join(one.reason for one in skipped)}')
     return sets, skipped
 
@@ -291,9 +288,3 @@ def _spread(names: Sequence[str], count: int) -> set[str]:
     """Names evenly spaced over the set."""
     count = min(count, len(names))
     return {names[(2 * k + 1) * len(names) // (2 * count)] for k in range(count)}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') \
-            else hashlib.sha256(file.read()).hexdigest()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.evaluation.output_files import file_stem
-from dil_plugin.evaluation.results import INPUT
+from dil_plugin.evaluation.results import CLEAN, INPUT
 
-RESERVED = (INPUT, 'clean', 'distorted input', 'clean original')  # and what the reports call these two
+RESERVED = (INPUT, CLEAN, 'distorted input', 'clean original')  # and what the reports call these two
 _FORBIDDEN = set('\\:*?"<>|')
 
 
@@ -28,13 +28,15 @@ def parse_runs(entries: Sequence[str], option: str = '--run') -> dict[str, Path]
     return runs
 
 
-def check_runs(runs: Mapping[str, Path], option: str = '--run', groups: Sequence[str] = ()) -> None:
+def check_runs(runs: Mapping[str, Path], option: str = '--run', groups: Sequence[str] = (),
+               slashes: bool = False) -> None:
     """Raises OptionError or DataError where a name or a file cannot be.
 
     Args:
         runs: Checkpoints by name.
         option: What gave them, for messages.
         groups: Those of the protocol; with any, names are ``GROUP/METHOD``, without, they have no slash.
+        slashes: Whether they may have slashes all the same.
     """
     stems: dict[str, str] = {}
     for name, path in runs.items():
@@ -49,7 +51,7 @@ def check_runs(runs: Mapping[str, Path], option: str = '--run', groups: Sequence
         if groups and (len(parts) != 2 or parts[0] not in groups):
             raise OptionError(f'{option} {name}={path}: this table is divided by {", ".join(groups)}: name the run '
                               f'GROUP/METHOD, as in {groups[0]}/ERM')
-        if not groups and len(parts) > 1:
+        if not groups and not slashes and len(parts) > 1:
             raise OptionError(f'{option} {name}={path}: {name!r} has a slash, which divides GROUP/METHOD where a table '
                               'has groups; this one has none')
         if not path.is_file():

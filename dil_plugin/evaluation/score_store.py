@@ -1,10 +1,10 @@
 """Scores on disk, one line each as they are computed, so that an interrupted evaluation continues."""
 
+import fcntl
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import msgspec
 from typing_extensions import Self
@@ -15,6 +15,7 @@ from dil_plugin.evaluation.results import Score
 Key = tuple[str, str, str, str]
 
 _FORMAT = 1
+_START = b'{"format":'
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,94 +25,117 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
+    image: str
     score: Score
 
 
 class ScoreStore:
     """``scores.jsonl``: a header that says how the scores were measured, then one score a line.
 
-    A line that a kill cut off is dropped. Images that failed are not kept, so that they are tried again.
+    A line that a kill cut off is dropped. Images that failed are not kept, and those that have changed since are left
+    out, so that both are measured again. One process at a time can hold the file.
 
     Args:
         path: The file.
         settings: What scores depend on; with others than these the file is refused.
         identities: For each run what it is (such as its checkpoint's SHA-256); scores of another are refused.
+        fingerprint: Of an image, by data set and name; None where the set is not part of this evaluation.
         overwrite: Starts anew.
 
+    Attributes:
+        scores: All scores by run, data set, condition and image.
+        existed: Whether there was such a file before.
+
     Raises:
-        OptionError: The file is of other settings or of another checkpoint.
-        DataError: It is no such file, or cannot be written.
+        OptionError: The file is of other settings or of another checkpoint, or another process holds it.
+        DataError: It is no such file, or cannot be read or written.
     """
 
     def __init__(self,
                  path: Path,
                  settings: Mapping[str, str],
                  identities: Mapping[str, str],
+                 fingerprint: Callable[[str, str], str | None],
                  overwrite: bool = False) -> None:
         self.path = path
-        self.settings = dict(settings)
         self.identities = dict(identities)
         self.scores: dict[Key, Score] = {}
-        self._file: IO[bytes] | None = None
-        if overwrite or not path.exists() or path.stat().st_size == 0:
-            self._create()
+        self._fingerprint = fingerprint
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, 'a+b')  # noqa: SIM115  (closed by __exit__)
+            content = self._locked_content()
+        except OSError as error:
+            raise DataError(f'--output: {path} cannot be written ({error.strerror})') from None
+        self.existed = content.startswith(_START)
+        header = msgspec.json.encode(_Header(format=_FORMAT, settings=dict(settings))) + b'\n'
+        if overwrite or header.startswith(content):  # new, or cut off inside its header
+            self._file.truncate(0)
+            self._file.write(header)
+            self._file.flush()
         else:
-            self._read()
+            self._read(content, dict(settings))
 
     def __enter__(self) -> Self:
-        self._file = open(self.path, 'ab')
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        assert self._file is not None
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._file = None
 
     def add(self, scores: Sequence[Score]) -> None:
-        """Appends scores; they are in the file when this returns."""
-        assert self._file is not None
+        """Appends scores; they are in the file when this returns.
+
+        Raises:
+            DataError: They cannot be written.
+        """
+        lines = []
         for score in scores:
             self.scores[key_of(score)] = score
             if score.error is None:
-                line = _Line(identity=self.identities.get(score.run, ''), score=score)
-                self._file.write(msgspec.json.encode(line) + b'\n')
-        self._file.flush()
-
-    def _create(self) -> None:
+                lines.append(msgspec.json.encode(_Line(identity=self.identities[score.run], score=score,
+                                                       image=self._fingerprint(score.dataset, score.image) or '')))
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            header = _Header(format=_FORMAT, settings=self.settings)
-            self.path.write_bytes(msgspec.json.encode(header) + b'\n')
+            self._file.write(b''.join(line + b'\n' for line in lines))
+            self._file.flush()
         except OSError as error:
             raise DataError(f'--output: {self.path} cannot be written ({error.strerror})') from None
 
-    def _read(self) -> None:
-        content = self.path.read_bytes()
+    def _locked_content(self) -> bytes:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise OptionError(f'--output: another evaluation is writing to {self.path.parent}; wait for it, or give '
+                              'another folder') from None
+        self._file.seek(0)
+        return self._file.read()
+
+    def _read(self, content: bytes, settings: dict[str, str]) -> None:
         whole = content.rfind(b'\n') + 1
-        first, *lines = content[:whole].splitlines() or [b'']
+        first, *lines = content[:whole].splitlines() or [content]
         try:
             header = msgspec.json.decode(first, type=_Header)
             entries = [msgspec.json.decode(line, type=_Line) for line in lines]
         except msgspec.MsgspecError as error:
             raise DataError(f'--output: {self.path} is not what an evaluation wrote ({error}); give another --output, '
                             'or --overwrite') from None
-        for name in header.settings.keys() | self.settings.keys():
-            before, now = header.settings.get(name), self.settings.get(name)
+        for name in header.settings.keys() | settings.keys():
+            before, now = header.settings.get(name), settings.get(name)
             if before != now:
                 raise OptionError(f'--output: {self.path} was measured with {name} {before}, now it is {now}; give '
                                   'another --output, or --overwrite to measure anew')
         for entry in entries:
             wanted = self.identities.get(entry.score.run)
             if wanted is not None and wanted != entry.identity:
-                raise OptionError(f'--output: {self.path} has scores of another checkpoint for run {entry.score.run}; '
-                                  'give another --output or another name, or --overwrite to measure all anew')
-            self.scores[key_of(entry.score)] = entry.score
-        if whole < len(content):  # what a kill cut off
-            with open(self.path, 'r+b') as file:
-                file.truncate(whole)
+                raise OptionError(f'--output: {self.path} has scores of another checkpoint or network for run '
+                                  f'{entry.score.run}; give another --output or name, or --overwrite to measure all '
+                                  'anew')
+            if self._fingerprint(entry.score.dataset, entry.score.image) in (None, entry.image):
+                self.scores[key_of(entry.score)] = entry.score
+        self._file.truncate(whole)  # drops what a kill cut off
 
 
 def key_of(score: Score) -> Key:

@@ -106,7 +106,12 @@ def test_a_wrong_scale_is_noticed(save_network, tmp_path):
     (None, DataError, '--opt: .*train.yml cannot be read'),
     ('network_g: {type: RRDBNetNoUpsampl}', OptionError, "unknown architecture 'RRDBNetNoUpsampl'; did you mean "
      "'RRDBNetNoUpsample'"),
-    ('network_g: {type: RRDBNetNoUpsample, feat: 3}', OptionError, "network_g: .*unexpected keyword argument 'feat'"),
+    ('network_g: {type: RRDBNetNoUpsample, feat: 3}', OptionError, "network_g: RRDBNetNoUpsample cannot be built: .*"
+     "unexpected keyword argument 'feat'"),
+    ('{scale: x4, network_g: {type: RRDBNetNoUpsample}}', OptionError, "scale: expected an integer >= 1, got 'x4'"),
+    ('{train: {dil: sf}, network_g: {type: RRDBNetNoUpsample}}', OptionError, 'train.dil.outputs: got None; allowed'),
+    ('{train: {dil: {outputs: 3}}, network_g: {type: RRDBNetNoUpsample}}', OptionError, 'outputs: got 3; allowed: all'),
+    ('network_g: {type: SwinIR, num_heads: [0], depths: [1]}', OptionError, 'SwinIR cannot be built: '),
     ('network_g: {type: RRDBNetNoUpsample, num_feat: 5}', DataError, 'net.pth: its parameters are not those of '
      'RRDBNetNoUpsample: .*Missing key'),
 ])

@@ -61,6 +61,7 @@ def test_every_table_has_a_plan(raw, table):
     ({'channel': 'y'}, "--channel: got 'y'; allowed: RGB, Y"),
     ({'device': 'gpu'}, "--device: got 'gpu'; allowed: auto, cpu, cuda, cuda:N"),
     ({'device': 'cuda:77'}, "--device: got 'cuda:77', but there are"),
+    ({'datasets': ['Set5', 'Set5']}, "--dataset: 'Set5' is given twice"),
     ({'limit': 0}, r'options\.limit: Expected `int` >= 1; got 0'),
     ({'batch': 0}, r'options\.batch: Expected `int` >= 1; got 0'),
     ({'tile': -1}, r'options\.tile: Expected `int` >= 0; got -1'),
@@ -93,6 +94,14 @@ def test_names_that_share_files(raw):
     path = raw['runs']['ERM']
     with pytest.raises(OptionError, match=r"'my_net' and 'my net' would share their files"):
         make_plan(read_options(None, {**raw, 'runs': {'my net': path, 'my_net': path}}))
+
+
+def test_conditions_that_share_files(raw):
+    del raw['table']
+    own = {'name': 'x', 'title': 'x', 'datasets': ['Set5'],
+           'conditions': [{'name': name, 'distortion': {'type': 'JPEG', 'quality': 3}} for name in ('a b', 'a_b')]}
+    with pytest.raises(OptionError, match="protocol.conditions: 'a_b' and 'a b' would share their files"):
+        make_plan(read_options(None, {**raw, 'protocol': own}))
 
 
 def test_groups(raw):

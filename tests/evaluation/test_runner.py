@@ -1,10 +1,14 @@
 """The evaluation: its scores, its batches, what it keeps, and that it continues."""
 
+import sys
+import types
+
 import cv2
 import numpy as np
 import pytest
 import scipy.io
 import torch
+import yaml
 
 from dil_plugin.distortions import GaussianNoise
 from dil_plugin.errors import DataError, OptionError
@@ -14,7 +18,6 @@ from dil_plugin.evaluation.metrics import psnr_ssim
 from dil_plugin.evaluation.networks import RestorationNetwork, load_network
 from dil_plugin.evaluation.reproduce import reproduce
 from dil_plugin.evaluation.reproduce_options import make_plan, read_options
-from dil_plugin.evaluation.runner import Evaluation
 
 NOISE = {
     'name': 'own', 'title': 'Noise', 'datasets': ['Set5', 'Set14'],
@@ -98,25 +101,27 @@ def test_a_finished_evaluation_computes_nothing(plan, calls):
 
 
 def test_an_interrupted_evaluation_continues(plan, calls, monkeypatch):
+    """Ctrl-C while the ninth image is restored: eight have their scores, and are not restored again."""
     uninterrupted = reproduce(plan(output=str(plan().output) + '_whole'))
     total = len(calls)
     calls.clear()
-    score, done = Evaluation._score, []
+    counted = RestorationNetwork.__call__
 
-    def interrupted(self, *arguments):
-        if len(done) == 14:
+    def interrupted(self, batch):
+        if len(calls) == 8:
             raise KeyboardInterrupt
-        done.append(1)
-        return score(self, *arguments)
+        return counted(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluation, '_score', interrupted)
+        patch.setattr(RestorationNetwork, '__call__', interrupted)
         with pytest.raises(KeyboardInterrupt):
             reproduce(plan())
+    lines = (plan().output / 'scores.jsonl').read_bytes().splitlines()
+    assert sum(b'"run":"ERM"' in line for line in lines) == 8
     calls.clear()
     results = reproduce(plan())
     assert values(results) == values(uninterrupted)
-    assert 0 < len(calls) < total
+    assert len(calls) == total - 8
     assert [picture.files for picture in results.pictures] == [picture.files for picture in uninterrupted.pictures]
 
 
@@ -133,7 +138,7 @@ def test_a_run_added_later_computes_itself_alone(plan, calls, save_network):
 def test_another_checkpoint_of_the_same_name_is_refused(plan, save_network):
     reproduce(plan())
     save_network('erm.pth', seed=9)
-    with pytest.raises(OptionError, match='scores of another checkpoint for run ERM'):
+    with pytest.raises(OptionError, match='scores of another checkpoint or network for run ERM'):
         reproduce(plan())
     assert len(reproduce(plan(overwrite=True)).scores) == 30
 
@@ -142,6 +147,133 @@ def test_other_noise_is_refused(plan):
     reproduce(plan())
     with pytest.raises(OptionError, match='measured with seed 0, now it is 1'):
         reproduce(plan(seed=1))
+
+
+@pytest.mark.parametrize('change', [{'channel': 'Y'}, {'crop_border': 3}, {'tile': 100}, {'overlap': 3}])
+def test_other_settings_are_refused(plan, change):
+    reproduce(plan())
+    name, value = next(iter(change.items()))
+    with pytest.raises(OptionError, match=f'measured with {name} .*, now it is {value}'):
+        reproduce(plan(**change))
+
+
+def test_other_parameters_of_the_checkpoint_are_refused(plan, save_network):
+    ema = torch.load(save_network('other.pth', seed=5), weights_only=True)['params']
+    save_network('erm.pth', seed=0, params_ema=ema)
+    reproduce(plan())
+    with pytest.raises(OptionError, match='another checkpoint or network for run ERM'):
+        reproduce(plan(param_key='params'))
+
+
+def test_another_architecture_of_the_same_parameters_is_refused(plan, save_network, tmp_path):
+    swinir = {'type': 'SwinIR', 'upscale': 1, 'in_chans': 3, 'img_size': 16, 'window_size': 8, 'depths': [1],
+              'embed_dim': 6, 'num_heads': [1], 'mlp_ratio': 1, 'upsampler': '', 'resi_connection': '1conv'}
+    runs = {'ERM': str(save_network('swin.pth', {**swinir, 'img_range': 1.}, notes=False))}
+    for img_range in (1., 255.):
+        (tmp_path / f'{img_range:g}.yml').write_text(yaml.safe_dump({'network_g': {**swinir, 'img_range': img_range}}))
+    reproduce(plan(runs=runs, limit=1, opt=str(tmp_path / '1.yml')))
+    with pytest.raises(OptionError, match='another checkpoint or network for run ERM'):
+        reproduce(plan(runs=runs, limit=1, opt=str(tmp_path / '255.yml')))
+
+
+def test_other_images_of_the_same_names_are_measured(plan, data, calls, tmp_path):
+    first = reproduce(plan())
+    calls.clear()
+    cv2.imwrite(str(data / 'Set5' / 'img_2.png'), np.full((40, 48, 3), 90, np.uint8))
+    second = reproduce(plan())
+    assert len(calls) == 2 * 2
+    changed = {key for key, metrics in values(second).items() if metrics != values(first)[key]}
+    assert changed == {key for key in values(first) if key[1] == 'Set5' and key[3] == 'img_2'}
+
+
+def test_an_output_that_is_not_finite_is_a_failure(plan, save_network):
+    path = save_network('nan.pth')
+    content = torch.load(path, weights_only=True)
+    content['params']['conv_last.bias'][0] = float('nan')
+    torch.save(content, path)
+    results = reproduce(plan(runs={'ERM': str(path)}, conditions=['30']))
+    assert {(s.run, s.error[-20:]) for s in results.failures} == {('ERM', 'output is not finite')}
+    assert len(results.failures) == 5
+    assert len(results.scores) == 10
+
+
+def test_a_network_that_fails_on_an_image(plan, monkeypatch):
+    original = RestorationNetwork.__call__
+
+    def fails(self, batch):
+        if batch.shape[-1] == 41:
+            raise RuntimeError('Kernel size\ncannot be greater')
+        return original(self, batch)
+
+    monkeypatch.setattr(RestorationNetwork, '__call__', fails)
+    results = reproduce(plan(conditions=['30']))
+    assert {(s.run, s.image, s.error) for s in results.failures} == {
+        (run, 'img_0', f'{run}: Kernel size cannot be greater') for run in ('ERM', 'DIL_sf')}
+
+
+def test_a_border_that_leaves_nothing(plan):
+    results = reproduce(plan(crop_border=20, conditions=['30']))
+    assert all('nothing left inside a border of 20' in s.error for s in results.failures if s.dataset == 'Set5')
+    assert {s.image for s in results.failures if s.dataset == 'Set5'} == {'img_0', 'img_1', 'img_2'}
+
+
+class Metric(torch.nn.Module):
+    lower_better = True
+
+    def forward(self, restored, clean):
+        if restored.shape[-1] == 41:
+            raise AssertionError('too small')
+        return (restored - clean).abs().mean()
+
+
+def test_further_metrics(plan, monkeypatch):
+    module = types.ModuleType('pyiqa')
+    module.__spec__ = types.SimpleNamespace()
+    module.list_models, module.create_metric = lambda: ['mae', 'psnr'], lambda name, device: Metric()
+    monkeypatch.setitem(sys.modules, 'pyiqa', module)
+    results = reproduce(plan(metrics=['mae'], conditions=['30']))
+    assert (results.metrics, results.lower_is_better) == (['psnr', 'ssim', 'mae'], ['mae'])
+    assert {(s.image, s.error) for s in results.failures} == {('img_0', '--metric: img_0: too small')}
+    for picture in (one for one in results.pictures if one.dataset == 'Set5'):
+        images = {name: cv2.imread(str(plan().output / file)).astype(int) for name, file in picture.files.items()}
+        expected = np.abs(images['ERM'] - images['clean']).mean() / 255
+        assert values(results)['ERM', picture.dataset, '30', picture.image]['mae'] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(OptionError, match='--metric psnr: is always there'):
+        reproduce(plan(metrics=['psnr']))
+    with pytest.raises(OptionError, match='--metric mae: given twice'):
+        reproduce(plan(metrics=['mae', 'mae']))
+
+
+def test_overwriting_removes_what_an_evaluation_wrote_and_nothing_else(plan):
+    out = plan().output
+    (out / 'images').mkdir(parents=True)
+    (out / 'images' / 'mine.png').write_bytes(b'mine')
+    reproduce(plan(overwrite=True))
+    assert (out / 'images' / 'mine.png').exists()
+    stale = out / 'images' / 'Set5' / '30' / 'img_0' / 'old_run.png'
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_bytes(b'')
+    reproduce(plan(overwrite=True))
+    assert not stale.exists()
+
+
+def test_a_gpu_without_enough_memory(plan, monkeypatch):
+    def full(self, batch):
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+
+    monkeypatch.setattr(RestorationNetwork, '__call__', full)
+    with pytest.raises(DataError, match='--batch 1, --tile 768: 1 images of 48 pixels do not fit .*smaller --batch'):
+        reproduce(plan())
+
+
+def test_a_damaged_set_does_not_stop_the_others(plan, data):
+    (data / 'SIDD').mkdir()
+    for name in ('ValidationGtBlocksSrgb', 'ValidationNoisyBlocksSrgb'):
+        (data / 'SIDD' / f'{name}.mat').write_bytes(b'damaged')
+    results = reproduce(plan(datasets=['SIDD', 'Set5']))
+    assert [one.dataset for one in results.skipped] == ['SIDD']
+    assert 'Blocks' in results.skipped[0].reason
+    assert results.datasets == ['Set5']
 
 
 def test_limit_and_conditions(plan):
@@ -196,7 +328,7 @@ def test_missing_sets_are_skipped_by_name(plan, data):
     assert [one.dataset for one in results.skipped] == ['CBSD68']
     assert 'looked in' in results.skipped[0].reason
     assert results.datasets == ['Set5']
-    with pytest.raises(DataError, match='--data: none of the test sets is in .*CBSD68: is not there'):
+    with pytest.raises(DataError, match='--data: none of the test sets can be read in .*CBSD68: is not there'):
         reproduce(plan(datasets=['CBSD68', 'Kodak24']))
 
 
@@ -287,3 +419,16 @@ def test_dnd_is_written_for_its_server(plan, tmp_path, save_network, monkeypatch
     save_network('erm.pth', seed=8)  # another checkpoint under the same name
     reproduce(plan(protocol=protocol, data=str(tmp_path / 'sets'), limit=2))
     assert len(calls) == 2
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')
+def test_a_gpu_gives_the_scores_of_the_cpu(plan, tmp_path):
+    """The same inputs; convolutions in TF32 move an 8-bit value here and there."""
+    results = [reproduce(plan(device=device, output=str(tmp_path / device), batch=2)) for device in ('cpu', 'cuda')]
+    cpu, cuda = map(values, results)
+    assert cpu.keys() == cuda.keys()
+    for key in cpu:
+        assert cuda[key] == pytest.approx(cpu[key], abs=0.05)
+        assert key[0] != 'input' or cuda[key] == cpu[key]
+    assert results[1].settings['device'] == torch.cuda.get_device_name()

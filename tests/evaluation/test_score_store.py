@@ -20,30 +20,38 @@ def path(tmp_path):
     return tmp_path / 'deep' / 'scores.jsonl'
 
 
-def store(path, settings=SETTINGS, identities=IDENTITIES, overwrite=False):
-    return ScoreStore(path, settings, identities, overwrite)
+def store(path, settings=SETTINGS, identities=IDENTITIES, overwrite=False, images=None):
+    """Every image has the fingerprint 'same' but for those in ``images``."""
+    return ScoreStore(path, settings, identities, lambda dataset, image: (images or {}).get(image, 'same'), overwrite)
+
+
+def stored(path, **options):
+    """What a later evaluation finds."""
+    with store(path, **options) as found:
+        return found.scores
 
 
 def test_scores_come_back(path):
     with store(path) as first:
         first.add([score('a', psnr=1 / 3), score('b', run='input', psnr=None)])
-    again = store(path)
-    assert again.scores == first.scores
-    assert again.scores['ERM', 'Set5', '30', 'a'].metrics['psnr'] == 1 / 3
-    assert again.scores['input', 'Set5', '30', 'b'].metrics['psnr'] is None
+    again = stored(path)
+    assert again == first.scores
+    assert again['ERM', 'Set5', '30', 'a'].metrics['psnr'] == 1 / 3
+    assert again['input', 'Set5', '30', 'b'].metrics['psnr'] is None
 
 
 def test_scores_are_in_the_file_at_once(path):
     with store(path) as first:
         first.add([score('a')])
-        assert list(store(path).scores) == [('ERM', 'Set5', '30', 'a')]
+        path.with_name('copy.jsonl').write_bytes(path.read_bytes())
+        assert list(stored(path.with_name('copy.jsonl'))) == [('ERM', 'Set5', '30', 'a')]
 
 
 def test_failures_are_tried_again(path):
     with store(path) as first:
         first.add([score('a'), score('b', error='broken')])
         assert first.scores['ERM', 'Set5', '30', 'b'].error == 'broken'
-    assert list(store(path).scores) == [('ERM', 'Set5', '30', 'a')]
+    assert list(stored(path)) == [('ERM', 'Set5', '30', 'a')]
 
 
 @pytest.mark.parametrize('cut', [1, 5, 60])
@@ -54,15 +62,32 @@ def test_a_line_that_a_kill_cut_off_is_measured_again(path, cut):
     with store(path) as second:
         assert list(second.scores) == [('ERM', 'Set5', '30', 'a')]
         second.add([score('b'), score('c')])
-    assert [key[3] for key in store(path).scores] == ['a', 'b', 'c']
+    assert [key[3] for key in stored(path)] == ['a', 'b', 'c']
 
 
-def test_a_kill_before_the_first_line_was_whole(path):
-    store(path)
-    path.write_bytes(b'')
+@pytest.mark.parametrize('length', [0, 1, 6, 40])
+def test_a_kill_before_the_header_was_whole(path, length):
+    with store(path):
+        pass
+    path.write_bytes(path.read_bytes()[:length])
     with store(path) as second:
         second.add([score('a')])
-    assert len(store(path).scores) == 1
+    assert len(stored(path)) == 1
+
+
+def test_images_that_have_changed_are_measured_again(path):
+    with store(path) as first:
+        first.add([score('a'), score('b')])
+    assert [key[3] for key in stored(path, images={'b': 'another'})] == ['a']
+    assert [key[3] for key in stored(path, images={'b': None})] == ['a', 'b']  # a set that is not evaluated now
+
+
+def test_one_process_at_a_time(path):
+    with store(path) as first:
+        with pytest.raises(OptionError, match=r'--output: another evaluation is writing to .*deep; wait'):
+            store(path)
+        first.add([score('a')])
+    assert len(stored(path)) == 1
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
@@ -74,15 +99,15 @@ def test_other_settings_are_refused(path, settings, message):
         first.add([score('a')])
     with pytest.raises(OptionError, match=f'--output: .*scores.jsonl was {message}.*--overwrite'):
         store(path, settings)
-    assert store(path, settings, overwrite=True).scores == {}
+    assert stored(path, settings=settings, overwrite=True) == {}
 
 
 def test_another_checkpoint_is_refused(path):
     with store(path) as first:
         first.add([score('a')])
-    with pytest.raises(OptionError, match='scores of another checkpoint for run ERM'):
+    with pytest.raises(OptionError, match='scores of another checkpoint or network for run ERM'):
         store(path, identities={'ERM': 'bbb'})
-    assert len(store(path).scores) == 1
+    assert len(stored(path)) == 1
 
 
 def test_runs_may_be_added_and_left_out(path):
@@ -90,10 +115,11 @@ def test_runs_may_be_added_and_left_out(path):
         first.add([score('a')])
     with store(path, identities={'DIL': 'ccc'}) as second:
         second.add([score('a', run='DIL')])
-    assert {key[0] for key in store(path, identities={**IDENTITIES, 'DIL': 'ccc'}).scores} == {'ERM', 'DIL'}
+    assert {key[0] for key in stored(path, identities={**IDENTITIES, 'DIL': 'ccc'})} == {'ERM', 'DIL'}
 
 
-@pytest.mark.parametrize('content', [b'not json\n', b'{"format": 1}\n', b'{"format":1,"settings":{}}\n{"x":1}\n'])
+@pytest.mark.parametrize('content', [b'not json', b'not json\n', b'{"format": 1}\n',
+                                     b'{"format":1,"settings":{}}\n{"x":1}\n'])
 def test_other_files_are_refused(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
@@ -106,3 +132,6 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(DataError, match='--output: .*scores.jsonl cannot be written'):
         store(tmp_path / 'file' / 'scores.jsonl')
+    (tmp_path / 'scores.jsonl').mkdir()
+    with pytest.raises(DataError, match='--output: .*scores.jsonl cannot be written'):
+        store(tmp_path / 'scores.jsonl')

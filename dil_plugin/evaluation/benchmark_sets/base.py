@@ -1,5 +1,6 @@
 """What all readers of benchmarks share: the set, its samples, and how a file becomes pixels."""
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,18 @@ class BenchmarkSet(ABC):
         self.names = sorted(names)
         self.paired = paired
         self.remark = remark
+        self._checksums: dict[Path, str] = {}
+
+    @abstractmethod
+    def files(self, name: str) -> list[Path]:
+        """The files that hold an image, as far as they are there."""
+
+    def fingerprint(self, name: str) -> str:
+        """Tells an image from another of the same name: CRC-32 and size of its files."""
+        for path in self.files(name):
+            if path not in self._checksums:
+                self._checksums[path] = _checksum(path)
+        return ' '.join(self._checksums[path] for path in self.files(name))
 
     @abstractmethod
     def read(self, name: str) -> Sample:
@@ -64,6 +77,17 @@ class BenchmarkSet(ABC):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.name}, {len(self)} images in {self.root})'
+
+
+def _checksum(path: Path) -> str:
+    crc = size = 0
+    try:
+        with path.open('rb') as file:
+            while part := file.read(1 << 24):
+                crc, size = zlib.crc32(part, crc), size + len(part)
+    except OSError:
+        return 'unreadable'
+    return f'{crc:08x}-{size}'
 
 
 def read_bgr(path: Path) -> Image:

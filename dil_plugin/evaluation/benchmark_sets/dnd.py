@@ -36,6 +36,11 @@ class DndImages(BenchmarkSet):
                        for image, rows in enumerate(boxes, 1) for k, box in enumerate(rows, 1)}
         super().__init__('DND', root, list(self._boxes), True, count_remark(len(self._boxes), IMAGES * BOXES, where))
 
+    def files(self, name: str) -> list[Path]:
+        """The image's file, and the list of boxes."""
+        paths = [self.root / 'images_srgb' / f'{name[:4]}.mat', self.root / 'info.mat']
+        return [path for path in paths if path.is_file()]
+
     def read(self, name: str) -> Sample:
         """One box of a noisy image."""
         if name not in self._boxes:

@@ -4,7 +4,6 @@ As in ``bundle_submission_srgb.m`` of the authors' submission kit: ``bundled/000
 with a 1x20 cell ``Idenoised`` of single precision crops, ``israw`` (false) and ``eval_version`` ('1.0').
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 
+from dil_plugin.atomic import whole_file
 from dil_plugin.errors import DataError
 from dil_plugin.evaluation.benchmark_sets.dnd import BOXES, IMAGES
 
@@ -89,13 +89,9 @@ class DndSubmission:
 
 def _write(path: Path, variables: Mapping[str, Any]) -> None:
     """Writes a MATLAB 5 file so that it is whole or not there."""
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open('wb') as file:
+        with whole_file(path) as file:
             scipy.io.savemat(file, dict(variables))
-        partial.replace(path)
     except OSError as error:
-        raise DataError(f'{path}: cannot be written: {error.strerror}') from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise DataError(f'--output: {path} cannot be written ({error.strerror})') from error

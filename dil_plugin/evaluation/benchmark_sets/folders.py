@@ -30,6 +30,10 @@ class CleanFolder(BenchmarkSet):
         self._files = files
         self._halves = layout.lq is None
 
+    def files(self, name: str) -> list[Path]:
+        """The clean image's file."""
+        return self._files.get(name, [])
+
     def read(self, name: str) -> Sample:
         """The clean image; ``lq`` is None."""
         path = _only(self.root, name, self._files)
@@ -53,6 +57,10 @@ class PairFolders(BenchmarkSet):
                  remark: str | None = None) -> None:
         super().__init__(name, root, list(gt.keys() | lq.keys()), True, remark)
         self._layout, self._gt, self._lq, self._scale = layout, gt, lq, scale
+
+    def files(self, name: str) -> list[Path]:
+        """The clean image's file, then the distorted one's."""
+        return self._gt.get(name, []) + (self._lq.get(name, []) if self._layout.lq is not None else [])
 
     def read(self, name: str) -> Sample:
         """The pair of that name.

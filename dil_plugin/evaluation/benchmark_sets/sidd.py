@@ -1,6 +1,6 @@
 """The validation blocks of SIDD (Abdelhamed et al., CVPR 2018): MATLAB 5 files of 40 images times 32 blocks."""
 
-from functools import cached_property
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,8 @@ class SiddValidation(BenchmarkSet):
         remark = count_remark(len(names), PUBLISHED, where or gt.name)
         super().__init__('SIDD', gt.parent, names, noisy is not None, remark)
         self._gt, self._noisy = gt, noisy
+        self._lock = threading.Lock()
+        self._loaded: dict[Path, npt.NDArray[np.uint8]] = {}
         self._indices = {name: divmod(k, shape[1]) for k, name in enumerate(names)}
 
     def read(self, name: str) -> Sample:
@@ -46,16 +48,18 @@ class SiddValidation(BenchmarkSet):
         if name not in self._indices:
             raise DataError(f'{self._gt}: there is no block {name!r}')
         index = self._indices[name]
-        return Sample(_bgr(self._gt_blocks[index]), _bgr(self._noisy_blocks[index]) if self._noisy else None)
+        noisy = _bgr(self._blocks(self._noisy)[index]) if self._noisy else None
+        return Sample(_bgr(self._blocks(self._gt)[index]), noisy)
 
-    @cached_property
-    def _gt_blocks(self) -> npt.NDArray[np.uint8]:
-        return _blocks(self._gt)
+    def files(self, name: str) -> list[Path]:
+        """The MATLAB files, which hold all blocks."""
+        return [self._gt] + ([self._noisy] if self._noisy else [])
 
-    @cached_property
-    def _noisy_blocks(self) -> npt.NDArray[np.uint8]:
-        assert self._noisy is not None
-        return _blocks(self._noisy)
+    def _blocks(self, path: Path) -> npt.NDArray[np.uint8]:
+        with self._lock:  # images are read in several threads, and each file but once
+            if path not in self._loaded:
+                self._loaded[path] = _blocks(path)
+            return self._loaded[path]
 
 
 def open_sidd(root: Path, pairs: bool, where: str) -> SiddValidation | None:

@@ -2,10 +2,8 @@
 
 import math
 
-from dil_plugin.evaluation.results import INPUT
+from dil_plugin.evaluation.results import CLEAN, INPUT
 from dil_plugin.evaluation.written_tables.layout import MISSING
-
-CLEAN = 'clean'
 
 
 def write_number(value: float | None, decimals: int, signed: bool = False) -> str:

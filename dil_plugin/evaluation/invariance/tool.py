@@ -10,9 +10,11 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from dil_plugin.data_preparation import find_images, read_image
+from dil_plugin.data_preparation import find_images
 from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DataError, OptionError
+from dil_plugin.evaluation.benchmark_sets.base import read_bgr
+from dil_plugin.evaluation.devices import choose_device
 from dil_plugin.evaluation.invariance.figure import invariance_figure
 from dil_plugin.evaluation.invariance.measuring import check_measurable, measure_invariance
 from dil_plugin.evaluation.invariance.report import InvarianceReport, MeasuredRun, to_json, to_markdown
@@ -20,6 +22,7 @@ from dil_plugin.evaluation.networks import RestorationNetwork, load_network
 from dil_plugin.evaluation.plots import save_png
 from dil_plugin.evaluation.preview import centre_crop, distortion_groups
 from dil_plugin.evaluation.results import choose_baseline
+from dil_plugin.evaluation.runs import check_runs
 from dil_plugin.yaml_files import read_yaml
 
 Image = npt.NDArray[np.uint8]
@@ -36,7 +39,7 @@ def write_invariance(runs: Mapping[str, Path],
                      size: int = 128,
                      patch: int = 64,
                      patches: int = 4,
-                     device: str = 'cpu',
+                     device: str = 'auto',
                      seed: int = 0) -> list[Path]:
     """Measures all runs and writes invariance.md, invariance.json and invariance.png.
 
@@ -52,7 +55,7 @@ def write_invariance(runs: Mapping[str, Path],
         size: Side of the crop from the middle of each image, in pixels; less where the image is smaller.
         patch: Side of the patches of the gradients, in pixels of the clean image.
         patches: How many of them each image gives.
-        device: Where the networks run, as PyTorch names it.
+        device: Where the networks run: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Of the draws.
 
     Returns:
@@ -62,7 +65,8 @@ def write_invariance(runs: Mapping[str, Path],
         OptionError: The confounders are not known or do not fit the networks, or the networks do not fit one another.
         DataError: A file cannot be read or written, or an image is too small.
     """
-    place = _device(device)
+    check_runs(runs, slashes=True)
+    place = torch.device(choose_device(device))
     networks = {name: load_network(path, opt, param_key, place) for name, path in runs.items()}
     _check_alike(networks)
     confounders, source = _confounders(distortions, opt, *next(iter(networks.items())))
@@ -111,15 +115,6 @@ def _make(folder: Path) -> None:
         raise DataError(f'--output: {folder} cannot be made ({error.strerror})') from None
 
 
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f'--device: {name} cannot be used here ({str(error).splitlines()[0]})') from None
-    return device
-
-
 def _check_alike(networks: Mapping[str, RestorationNetwork]) -> None:
     """Networks of another scale or number of channels get other inputs, and cannot be compared."""
     for what, values in (('scale', {name: network.scale for name, network in networks.items()}),
@@ -153,8 +148,5 @@ def _read(folder: Path, limit: int | None, size: int) -> dict[str, Image]:
     for path in find_images(folder)[:limit]:
         if path.stem in images:
             raise DataError(f'--data: {folder} holds two images called {path.stem}')
-        image = read_image(path)[0]
-        eight = (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8, copy=False)
-        colour = eight if eight.ndim == 3 else np.repeat(eight[:, :, None], 3, axis=2)
-        images[path.stem] = centre_crop(colour, size)
+        images[path.stem] = centre_crop(read_bgr(path), size)
     return images
