@@ -420,7 +420,7 @@ class TestTool:
         (['silent'], {}, 'does not say what network it is of'),
         (['a'], {'distortions': 'absent.yml'}, r'--distortions: .*absent.yml cannot be read \(No such file'),
         (['a'], {'distortions': 'images/0.png'}, '--distortions: .*0.png cannot be read'),
-        (['a'], {'device': 'abacus'}, '--device: got 'abacus'; allowed: auto, cpu'),
+        (['a'], {'device': 'abacus'}, "--device: got 'abacus'; allowed: auto, cpu"),
         (['a'], {'size': 20}, '20x20 pixels are less than the patches of 32'),
         (['a'], {'param_key': 'params_ema'}, "has no 'params_ema'"),
     ])
