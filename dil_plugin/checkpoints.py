@@ -88,7 +88,9 @@ def load_checkpoint(path: str | os.PathLike[str], key: str) -> Any:
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that it cannot read
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [''])[0]
+        if not reason or 'weights_only' in reason:  # torch's advice to load it with code
+            reason = type(error).__name__
         raise DataError(f'{key}: {path} cannot be read as a checkpoint ({reason})') from None
 
 
@@ -108,8 +110,10 @@ def select_parameters(content: Any, path: str | os.PathLike[str], param_key: str
         raise DataError(f'{path}: expected a checkpoint with params or params_ema, got {type(content).__name__}')
     keys = [param_key] if param_key is not None else [key for key in ('params_ema', 'params') if key in content]
     if keys and keys[0] not in content:
-        found = ', '.join(map(str, list(content)[:3]))
+        found = ', '.join([str(key) for key in content if key != NOTES][:3])
         raise DataError(f"{path}: has no '{keys[0]}', only {found}")
+    if {'optimizers', 'schedulers'} <= set(content):
+        raise DataError(f'{path}: is a training state; the network is in the folder models, net_g_….pth')
     state = content[keys[0]] if keys else content
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         where = f"'{keys[0]}'" if keys else 'the file'

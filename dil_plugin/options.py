@@ -59,6 +59,9 @@ def _refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
             raise OptionError(f"{key}: unknown option '{name}'; {did_you_mean(str(name), allowed)}")
         if isinstance(value, Mapping) and name in fields:
             _refuse_unknown(value, fields[name], f'{key}.{name}')
+        for k, item in enumerate(value if isinstance(value, list) and name in fields else ()):
+            if isinstance(item, Mapping):
+                _refuse_unknown(item, _item(fields[name]), f'{key}.{name}[{k}]')
 
 
 def _refuse_infinite(raw: Any, key: str) -> None:

@@ -96,6 +96,7 @@ def test_bare_and_wrapped_state_dicts():
     ({'params': {'w': torch.ones(1)}}, 'params_ema', "has no 'params_ema', only params"),
     ({'params': {}}, None, "'params' is no state dict"),
     ({'epoch': 3}, None, 'the file is no state dict'),
+    ({'optimizers': [], 'schedulers': [], 'iter': 3}, None, 'is a training state; the network is in the folder models'),
     ([1], None, 'expected a checkpoint with params or params_ema, got list'),
 ])
 def test_no_parameters(content, param_key, message):

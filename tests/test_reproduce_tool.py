@@ -100,7 +100,7 @@ def test_a_broken_image_is_named_and_the_rest_measured(folder, tmp_path):
     (['--table', 'deblurring', '--run', 'A:erm.pth', '--data', 'data'], '--run A:erm.pth: expected NAME=PATH'),
     (['--table', 'deblurring', '--run', 'A=none.pth', '--data', 'data'], 'there is no file none.pth'),
     (['--table', 'deblurring', '--run', 'A=data/Set5/img_0.png', '--data', 'data'], 'cannot be read as a checkpoint'),
-    (['--table', 'realsr', '--run', 'A=erm.pth', '--data', 'data'], 'none of the test sets is in data'),
+    (['--table', 'realsr', '--run', 'A=erm.pth', '--data', 'data'], 'none of the test sets can be read in data'),
     (['--table', 'denoising', '--run', 'A=erm.pth', '--data', 'data', '--metric', 'lpipss'], '--metric'),
     ([], '--data DIR: missing'),
 ])

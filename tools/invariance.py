@@ -41,6 +41,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help='which parameters of the checkpoints: params_ema (the default where they are) or params')
     parser.add_argument('-o', '--output', type=Path, default=Path('invariance'), metavar='FOLDER',
                         help='where the three files go (default: invariance)')
+    parser.add_argument('--recursive', action='store_true', help='take images from folders below as well')
     parser.add_argument('--limit', type=positive, metavar='N', help='the first N images only')
     parser.add_argument('--size', type=positive, default=128, metavar='PIXELS',
                         help='side of the crop from the middle of each image (default: 128)')
@@ -56,14 +57,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Runs the tool; returns the exit status: 0, 2 for a user mistake, or 130 where it was interrupted."""
     options = parse_arguments()
-    from dil_plugin.evaluation.invariance.tool import write_invariance  # here, not above: --help needs no torch
-    from dil_plugin.evaluation.runs import parse_runs
     try:
-        for path in write_invariance(parse_runs(options.run), options.data, options.output,
-                                     distortions=options.distortions, opt=options.opt,
-                                     param_key=options.param_key, limit=options.limit, size=options.size,
-                                     patch=options.patch, patches=options.patches, device=options.device,
-                                     seed=options.seed):
+        from dil_plugin.evaluation.invariance.tool import write_invariance  # here, not above: --help needs no torch
+        from dil_plugin.evaluation.runs import parse_runs
+        given = {name: value for name, value in vars(options).items() if name not in ('run', 'data', 'output')}
+        for path in write_invariance(parse_runs(options.run), options.data, options.output, **given):
             print(path)
     except DILError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -31,8 +31,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--table', help='denoising, deblurring, hybrid, real_denoising, deraining, realsr, backbones '
                         'or augmentation')
     parser.add_argument('--run', action='append', metavar='NAME=PATH',
-                        help='a method and its checkpoint; may be repeated. ERM, DIL_sf, DIL_ps … get the published '
-                        'numbers beside them; GROUP/NAME for backbones (RRDB, SwinIR) and augmentation (D1, D2)')
+                        help='a method and its checkpoint; may be repeated; replaces all runs of the file. ERM, '
+                        'DIL_sf, DIL_ps … get the published numbers beside them; GROUP/NAME for backbones (RRDB, '
+                        'SwinIR) and augmentation (D1, D2)')
     parser.add_argument('--data', metavar='DIR', help='folder of the test sets')
     parser.add_argument('-o', '--output', metavar='DIR', help='what is written goes here (default: results/TABLE)')
     parser.add_argument('--dataset', nargs='+', metavar='NAME', help="test sets (default: the table's)")
@@ -73,10 +74,10 @@ def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     """Runs the tool; returns the exit status: 0, 1 where images failed, 2 for a user mistake, 130 after Ctrl-C."""
     arguments = parse_arguments()
-    # here, not above: --help needs no torch
-    from dil_plugin.evaluation.reproduce import reproduce, write_report
-    from dil_plugin.evaluation.reproduce_options import make_plan, read_options
     try:
+        # here, not above: --help needs no torch
+        from dil_plugin.evaluation.reproduce import reproduce, write_report
+        from dil_plugin.evaluation.reproduce_options import make_plan, read_options
         plan = make_plan(read_options(arguments.options, given_options(arguments)))
         results = reproduce(plan, f'python tools/reproduce.py {shlex.join(sys.argv[1:])}')
         for path in write_report(results, plan.output):
@@ -88,7 +89,7 @@ def main() -> int:
         print('interrupted; the same command continues', file=sys.stderr)
         return 130
     for skipped in results.skipped:
-        print(f'skipped: {skipped.reason}', file=sys.stderr)
+        print(f'skipped: {skipped.dataset}: {skipped.reason}', file=sys.stderr)
     for error in dict.fromkeys(failure.error for failure in results.failures):
         print(f'failed: {error}', file=sys.stderr)
     return 1 if results.failures else 0

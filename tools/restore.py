@@ -66,9 +66,12 @@ def main() -> int:
         # Here, not above: --help needs no torch.
         from dil_plugin.evaluation.devices import choose_device
         from dil_plugin.evaluation.networks import load_network
-        from dil_plugin.evaluation.restore import plan_outputs, restore_files
+        from dil_plugin.evaluation.restore import make_folder, plan_outputs, restore_files
+        from dil_plugin.evaluation.tiling import check_tiles
         plan = plan_outputs(options.input, options.output, options.suffix, options.ext, options.recursive)
         network = load_network(options.checkpoint, options.opt, options.param_key, choose_device(options.device))
+        check_tiles(options.tile, options.overlap)
+        make_folder(options.output)  # at once: where it cannot be, no image could be written
         summary = restore_files(network, plan.jobs, options.tile, options.overlap, options.overwrite)
     except DILError as error:
         print(f'error: {error}', file=sys.stderr)

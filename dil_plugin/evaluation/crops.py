@@ -86,7 +86,8 @@ def crop_figure(picture: Picture, versions: Mapping[str, Image], scores: Mapping
             for part in (images[start:start + columns], maps[start:start + columns])]
     title = (f'{picture.dataset}, {picture.condition}, {picture.image}: {width}x{height} pixels at '
              f'({left}, {top}), PSNR (dB) and SSIM of the whole image')
-    return side_by_side(rows, zoom=zoom, title=_wrapped(title, columns * (width * zoom + 8)))
+    room = columns * (width * zoom + 8) * 7 // 8 - 16  # bold letters are wider
+    return side_by_side(rows, zoom=zoom, title=_wrapped(title, room))
 
 
 def _read(picture: Picture, folder: Path) -> dict[str, Image]:

@@ -121,12 +121,20 @@ def load_network(checkpoint: Path,
     given = _options_of(notes, options)
     module = build_module(given.network_g, f'{checkpoint}' if options is None or notes else f'{options}',
                           given.custom_imports)
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise DataError(f'{checkpoint}: its parameters are not those of {given.network_g.get("type")}: '
-                        f'{" ".join(str(error).split())[:300]}') from None
+    if differences := _differences(module.state_dict(), state):
+        raise DataError(f'{checkpoint}: its parameters are not those of {given.network_g.get("type")} with the options '
+                        f'{ {k: v for k, v in given.network_g.items() if k != "type"} }: {differences}')
+    module.load_state_dict(state, strict=True)
     return RestorationNetwork(module.to(device), given.network_g, given.scale, given.outputs, notes, key)
+
+
+def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """In which parameters two networks differ, the first of each kind; empty where they do not."""
+    shapes = [f'{name} has shape {tuple(found[name].shape)}, expected {tuple(wanted[name].shape)}'
+              for name in wanted if name in found and found[name].shape != wanted[name].shape]
+    kinds = (('missing', [name for name in wanted if name not in found]),
+             ('not expected', [name for name in found if name not in wanted]), ('of another shape', shapes))
+    return '; '.join(f'{len(names)} {what} (as {names[0]})' for what, names in kinds if names)
 
 
 def build_module(network_g: Mapping[str, Any], source: str, custom_imports: list[str] | None = None) -> nn.Module:

@@ -52,9 +52,14 @@ def write_report(results: Results, folder: Path) -> Iterator[Path]:
         raise DataError(f'--output: {folder} cannot be written ({error.strerror})') from None
     yield folder / 'results.json'
     cells = summarise(results)
+    written: list[Path] = []
     yield write_markdown(results, folder, cells)
     yield write_latex(results, folder, cells)
     yield from write_csv(results, folder, cells)
-    yield from write_curves(results, folder, cells)
-    yield from write_crops(results, folder)
+    written += write_curves(results, folder, cells)
+    written += write_crops(results, folder)
+    yield from written
+    for pattern in ('curve_*.png', 'curve_*.pdf', 'crops/*.png'):  # of runs, sets or conditions that are no more in it
+        for path in set(folder.glob(pattern)) - set(written):
+            path.unlink()
     yield write_html(results, folder, folder / 'report.html', degree_curves(results, cells), cells)

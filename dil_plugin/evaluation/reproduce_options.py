@@ -93,10 +93,28 @@ def read_options(path: Path | None, given: Mapping[str, Any]) -> ReproduceOption
     merged = {**raw, **given}
     if 'table' in given:
         merged.pop('protocol', None)
+    known = [field.encode_name for field in msgspec.structs.fields(ReproduceOptions)]
+    for name in raw:
+        if name not in known:
+            raise OptionError(f"{path}: unknown option '{name}'; {did_you_mean(str(name), known)}")
     for name, flag in (('data', '--data DIR'), ('runs', '--run NAME=PATH')):
         if name not in merged:
             raise OptionError(f'{flag}: missing; give it, or -opt FILE with {name}')
-    return convert(merged, ReproduceOptions, str(path) if path else 'options')
+    if isinstance(merged.get('conditions'), list):  # YAML reads 4.2 as a number
+        merged['conditions'] = [str(one) if isinstance(one, int | float) else one for one in merged['conditions']]
+    try:
+        return convert(merged, ReproduceOptions, str(path) if path else 'options')
+    except OptionError as error:
+        raise OptionError(_with_flags(str(error), str(path) if path else 'options', given)) from None
+
+
+def _with_flags(message: str, key: str, given: Mapping[str, Any]) -> str:
+    """The message with the command line's name of an option that stood there."""
+    flags = {'runs': 'run', 'datasets': 'dataset', 'conditions': 'condition', 'metrics': 'metric'}
+    for name in given:
+        if message.startswith((f'{key}.{name}:', f'{key}.{name}[', f'{key}.{name}.')):
+            return f'--{flags.get(name, name).replace("_", "-")}' + message[len(f'{key}.{name}'):]
+    return message
 
 
 def make_plan(options: ReproduceOptions) -> Plan:
@@ -114,6 +132,9 @@ def make_plan(options: ReproduceOptions) -> Plan:
     data = Path(options.data).expanduser()
     if not data.is_dir():
         raise DataError(f'--data: there is no folder {data}')
+    if options.save_inputs and all(condition.distortion is None for condition in protocol.conditions):
+        raise OptionError(f'--save-inputs: {protocol.name} takes the distorted images of the sets; there are none to '
+                          'write')
     for name in options.datasets or protocol.datasets:
         if name not in BENCHMARKS and not (data / name).is_dir():
             raise OptionError(f"--dataset: unknown data set '{name}', and no folder of that name in {data}; "
@@ -121,7 +142,7 @@ def make_plan(options: ReproduceOptions) -> Plan:
     names = [condition.name for condition in protocol.conditions]
     for name in options.conditions or []:
         if name not in names:
-            raise OptionError(f"--condition: unknown condition '{name}'; {did_you_mean(name, names)}")
+            raise OptionError(f"--condition: unknown condition '{name}'; allowed: {', '.join(names)}")
     if options.channel not in (None, 'RGB', 'Y'):
         raise OptionError(f"--channel: got '{options.channel}'; allowed: RGB, Y")
     if options.datasets:

@@ -82,6 +82,8 @@ def plan_outputs(source: Path, output: Path, suffix: str = '', ext: str = 'auto'
         raise OptionError(f"--suffix: '{suffix}' cannot be part of a file's name")
     if output.exists() and not output.is_dir():
         raise OptionError(f'--output: {output} is not a folder')
+    if output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir():
+        raise OptionError(f'--output: {output} is the name of an image; give a folder')
     folder, sources = _sources(source, recursive)
     here, there = folder.resolve(), output.resolve()
     if here == there and not suffix:
@@ -121,7 +123,7 @@ def restore_files(network: Restorer, jobs: list[Job], tile: int = 512, overlap: 
         try:
             image = read_restorable(source)
             restored = restore_image(network, image, tile, overlap, _tile_counter(bar, source))
-            _make_folder(target.parent)
+            make_folder(target.parent)
             write_image(target, restored)
         except DataError as error:
             message = str(error).removeprefix(f'{source}: ')
@@ -201,11 +203,12 @@ def _check_targets(jobs: list[Job]) -> None:
                             '--ext')
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Makes a folder for results, and those above it; raises DataError where it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f'{folder}: cannot be made ({error.strerror})') from None
+        raise DataError(f'--output: {folder}: cannot be made ({error.strerror})') from None
 
 
 def _tile_counter(bar: tqdm, source: Path) -> Callable[[int, int], None]:

@@ -125,6 +125,12 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str] = {}
 
     @property
+    def baseline_text(self) -> str:
+        """What runs are compared with, in words."""
+        method = self.baseline.rpartition('/')[2]
+        return f'{method} of the same group' if self.protocol.groups else self.baseline
+
+    @property
     def datasets(self) -> list[str]:
         """Sets with scores, in the protocol's order."""
         there = {score.dataset for score in self.scores}

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -85,13 +86,14 @@ class Evaluation:
         tasks = list(self._tasks())
         todo = sum(len(task.names) for task in tasks)
         total = sum(len(self._names(one)) for one in self.sets) * len(self.plan.conditions) * (1 + len(self.plan.runs))
-        with self.store, tqdm(total=total, initial=total - todo, unit='image', dynamic_ncols=True,
+        every = 0.1 if sys.stderr.isatty() else 30  # seconds; in a log every update is a line
+        with self.store, tqdm(total=total, initial=total - todo, unit='image', dynamic_ncols=True, mininterval=every,
                               disable=todo == 0) as bar:
             for run in (INPUT, *self.plan.runs):
                 of_run = [task for task in tasks if task.run == run]
                 network = self.networks.load(run, self.plan.device) if of_run and run != INPUT else None
                 for task in of_run:
-                    bar.set_description(f'{run}, {task.inputs.benchmark.name}, {task.condition}')
+                    bar.set_description(f'{run}, {task.inputs.benchmark.name}, {task.condition}', refresh=False)
                     self._run_task(task, network, bar)
         for submission in self._submissions.values():
             if not submission.missing:
@@ -277,10 +279,10 @@ def _open_sets(plan: Plan) -> tuple[list[BenchmarkSet], list[Skipped]]:
         try:
             sets.append(open_benchmark(name, plan.data, plan.protocol.scale, pairs == {True}))
         except DataError as error:  # it is not there, or damaged
-            skipped.append(Skipped(dataset=name, reason=str(error)))
+            skipped.append(Skipped(dataset=name, reason=str(error).removeprefix(f'{name}: ')))
     if not sets:
         raise DataError(f'--data: none of the test sets can be read in {plan.data}: '
-                        f'{"; ".join(one.reason for one in skipped)}')
+                        f'{"; ".join(f"{one.dataset}: {one.reason}" for one in skipped)}')
     return sets, skipped
 
 

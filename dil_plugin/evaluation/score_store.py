@@ -122,7 +122,7 @@ class ScoreStore:
         except msgspec.MsgspecError as error:
             raise DataError(f'--output: {self.path} is not what an evaluation wrote ({error}); give another --output, '
                             'or --overwrite') from None
-        for name in header.settings.keys() | settings.keys():
+        for name in dict.fromkeys((*settings, *header.settings)):  # the table first
             before, now = header.settings.get(name), settings.get(name)
             if before != now:
                 raise OptionError(f'--output: {self.path} was measured with {name} {before}, now it is {now}; give '
@@ -130,9 +130,9 @@ class ScoreStore:
         for entry in entries:
             wanted = self.identities.get(entry.score.run)
             if wanted is not None and wanted != entry.identity:
-                raise OptionError(f'--output: {self.path} has scores of another checkpoint or network for run '
-                                  f'{entry.score.run}; give another --output or name, or --overwrite to measure all '
-                                  'anew')
+                raise OptionError(f'--output: {self.path} has scores of another checkpoint, network or param_key for '
+                                  f'run {entry.score.run}; give another --output or name, or --overwrite to measure '
+                                  'all anew')
             if self._fingerprint(entry.score.dataset, entry.score.image) in (None, entry.image):
                 self.scores[key_of(entry.score)] = entry.score
         self._file.truncate(whole)  # drops what a kill cut off

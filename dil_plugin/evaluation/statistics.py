@@ -1,13 +1,14 @@
 """Paired statistics: how much better one method is than another on the same images."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 RESAMPLES = 9999
+FEW_IMAGES = 10
 CONFIDENCE = 0.95
 _BATCH = 1000  # resamples at a time; all of them would be 100 MB for a thousand images
 
@@ -62,3 +63,11 @@ def paired_difference(method: Mapping[str, float], baseline: Mapping[str, float]
         interval = stats.bootstrap((differences, ), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
                                    batch=_BATCH, rng=np.random.default_rng(seed)).confidence_interval
     return Difference(mean, float(interval.low), float(interval.high), len(common))
+
+
+def few_images(differences: Iterable[Difference]) -> str:
+    """A warning where intervals are of too few images to be relied on, else nothing."""
+    fewest = min((one.images for one in differences), default=FEW_IMAGES)
+    if fewest >= FEW_IMAGES:
+        return ''
+    return f'Intervals over fewer than {FEW_IMAGES} images are too narrow to rely on; the fewest here are {fewest}.'

@@ -15,7 +15,7 @@ class Cell(NamedTuple):
         run: The run's name, ``input``, or a method of the paper that was not run (``measured`` is False then).
         dataset: The data set's name.
         condition: The condition's name.
-        seen: Whether the condition was among the training distortions.
+        seen: Whether the condition was among the training distortions; None where it is not said.
         measured: Whether it was measured here.
         means: Mean over images by metric; empty where nothing was measured, NaN where no image has the metric.
         images: How many images the means are over.
@@ -28,7 +28,7 @@ class Cell(NamedTuple):
     run: str
     dataset: str
     condition: str
-    seen: bool
+    seen: bool | None
     measured: bool
     means: dict[str, float]
     images: int
@@ -75,7 +75,7 @@ def baseline_of(results: Results, run: str) -> str | None:
     return name if run not in (name, INPUT) and name in there else None
 
 
-def _measured(results: Results, run: str, dataset: str, condition: str, seen: bool) -> Cell:
+def _measured(results: Results, run: str, dataset: str, condition: str, seen: bool | None) -> Cell:
     values = {metric: results.values(run, dataset, condition, metric) for metric in results.metrics}
     baseline = baseline_of(results, run)
     differences = {}
@@ -104,6 +104,6 @@ def _task(results: Results) -> str:
     return results.protocol.name if results.protocol.paper_table is not None else ''
 
 
-def _printed(number: PublishedNumber, dataset: str, condition: str, seen: bool) -> Cell:
+def _printed(number: PublishedNumber, dataset: str, condition: str, seen: bool | None) -> Cell:
     name = f'{number.group}/{number.method}' if number.group else number.method
     return Cell(name, dataset, condition, seen, False, {}, 0, 0, number, {})

@@ -91,9 +91,9 @@ def restore_tiled(network: TileableNetwork, batch: Tensor, tile: int, overlap: i
 def check_tiles(tile: int, overlap: int) -> None:
     """Raises OptionError where a side is negative."""
     if tile < 0:
-        raise OptionError(f'tile: {tile} is negative; allowed: 0 (no tiles) or the side of a tile in pixels')
+        raise OptionError(f'--tile: {tile} is negative; allowed: 0 (no tiles) or the side of a tile in pixels')
     if overlap < 0:
-        raise OptionError(f'overlap: {overlap} is negative; allowed: 0 or more pixels')
+        raise OptionError(f'--overlap: {overlap} is negative; allowed: 0 or more pixels')
 
 
 def _spans(side: int, tile: int, overlap: int, multiple: int) -> Iterator[Span]:

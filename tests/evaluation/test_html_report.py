@@ -469,10 +469,13 @@ def test_error_map_is_the_absolute_difference(open_report, report, gain):
         return [read('error-map'), read('ramp')]; }""")
     shown, ramp = (np.array(values).reshape(rows, -1, 4)[..., :3] for values, rows in zip(pixels, (HEIGHT, 1),
                                                                                          strict=True))
-    difference = cv2.absdiff(source(report, 'first0.png'), source(report, 'first2.png'))
+    difference = cv2.absdiff(source(report, 'first2.png'), source(report, 'first3.png'))  # to the clean original
     level = np.minimum(difference.max(2).astype(int) * gain, 255)
     np.testing.assert_array_equal(shown, ramp[0][level])
-    assert page.inner_text('#reading') == f'mean {difference.mean():.2f}, largest {difference.max()}'
+    method = page.input_value('#left')
+    assert page.input_value('#right') == 'clean original'
+    assert page.inner_text('#reading') == (f'|{method} − clean original|: mean {difference.mean():.2f}, largest '
+                                           f'{difference.max()}')
     inferno = matplotlib.colormaps['inferno'](np.arange(256), bytes=True)[:, :3]
     np.testing.assert_allclose(ramp[0], inferno, atol=12)  # straight lines between eleven colours
     assert not page.is_visible('#divider')

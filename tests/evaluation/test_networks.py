@@ -113,7 +113,7 @@ def test_a_wrong_scale_is_noticed(save_network, tmp_path):
     ('{train: {dil: {outputs: 3}}, network_g: {type: RRDBNetNoUpsample}}', OptionError, 'outputs: got 3; allowed: all'),
     ('network_g: {type: SwinIR, num_heads: [0], depths: [1]}', OptionError, 'SwinIR cannot be built: '),
     ('network_g: {type: RRDBNetNoUpsample, num_feat: 5}', DataError, 'net.pth: its parameters are not those of '
-     'RRDBNetNoUpsample: .*Missing key'),
+     'RRDBNetNoUpsample with the options .*missing .as body.1.*shape .4, 3, 3, 3., expected .5, 3, 3, 3.'),
 ])
 def test_yaml_files_that_do_not_serve(save_network, tmp_path, text, error, message):
     if text is not None:

@@ -55,19 +55,19 @@ def test_every_table_has_a_plan(raw, table):
     ({'table': 'denoise'}, "--table: unknown table 'denoise'; did you mean 'denoising'"),
     ({'table': None}, '--table: missing'),
     ({'datasets': ['CBSD86']}, "--dataset: unknown data set 'CBSD86', .*did you mean 'CBSD68'"),
-    ({'datasets': []}, r'options\.datasets: Expected a list of length >= 1; got \[\]'),
-    ({'conditions': ['35']}, "--condition: unknown condition '35'; .*allowed: 10, 15, 20, 30"),
+    ({'datasets': []}, r'--dataset: Expected a list of length >= 1; got \[\]'),
+    ({'conditions': ['35']}, "--condition: unknown condition '35'; allowed: 5, 10, 15, 20, 30, 40, 50"),
     ({'baseline': 'DIL'}, "--baseline: there is no run 'DIL'; did you mean 'DIL_sf'"),
     ({'channel': 'y'}, "--channel: got 'y'; allowed: RGB, Y"),
     ({'device': 'gpu'}, "--device: got 'gpu'; allowed: auto, cpu, cuda, cuda:N"),
     ({'device': 'cuda:77'}, "--device: got 'cuda:77', but there are"),
     ({'datasets': ['Set5', 'Set5']}, "--dataset: 'Set5' is given twice"),
-    ({'limit': 0}, r'options\.limit: Expected `int` >= 1; got 0'),
-    ({'batch': 0}, r'options\.batch: Expected `int` >= 1; got 0'),
-    ({'tile': -1}, r'options\.tile: Expected `int` >= 0; got -1'),
+    ({'limit': 0}, r'--limit: Expected `int` >= 1; got 0'),
+    ({'batch': 0}, r'--batch: Expected `int` >= 1; got 0'),
+    ({'tile': -1}, r'--tile: Expected `int` >= 0; got -1'),
     ({'seeds': 3}, "options: unknown option 'seeds'; did you mean 'seed'"),
-    ({'runs': {}}, r'options\.runs: Expected `object` of length >= 1|options\.runs: .*length >= 1'),
-    ({'runs': None}, r'options\.runs: Expected '),
+    ({'runs': {}}, '--run: Expected .*length >= 1'),
+    ({'runs': None}, '--run: Expected '),
 ])
 def test_wrong_options(raw, change, message):
     with pytest.raises(OptionError, match=message):
@@ -127,6 +127,30 @@ def test_files_that_are_not_there(raw, tmp_path):
         read_options(tmp_path / 'bad.yml', {})
 
 
+def test_numbers_name_conditions_too(raw, tmp_path):
+    (tmp_path / 'own.yml').write_text(yaml.safe_dump({**raw, 'conditions': [30, '50']}))
+    assert make_plan(read_options(tmp_path / 'own.yml', {})).conditions == ['30', '50']
+    del raw['table']
+    own = {'name': 'x', 'title': 'x', 'datasets': ['Set5'],
+           'conditions': [{'name': 4.2, 'distortion': {'type': 'GaussianBlur', 'sigma': 4.2}}]}
+    plan = make_plan(read_options(None, {**raw, 'protocol': own, 'conditions': [4.2]}))
+    assert plan.conditions == ['4.2']
+
+
+def test_the_file_is_named_where_it_is_wrong(raw, tmp_path):
+    (tmp_path / 'own.yml').write_text(yaml.safe_dump({**raw, 'limit': 0}))
+    with pytest.raises(OptionError, match=r'own\.yml\.limit: Expected `int` >= 1; got 0'):
+        read_options(tmp_path / 'own.yml', {'seed': 3})
+    (tmp_path / 'own.yml').write_text(yaml.safe_dump({'dta': 'x', 'runs': raw['runs']}))
+    with pytest.raises(OptionError, match=r"own\.yml: unknown option 'dta'; did you mean 'data'"):
+        read_options(tmp_path / 'own.yml', {})
+
+
+def test_inputs_of_pairs_are_not_written(raw):
+    with pytest.raises(OptionError, match='--save-inputs: realsr takes the distorted images of the sets'):
+        make_plan(read_options(None, {**raw, 'table': 'realsr', 'save_inputs': True}))
+
+
 def test_a_table_and_a_protocol(raw, tmp_path):
     own = {'name': 'x', 'title': 'x', 'datasets': ['Set5'], 'conditions': [{'name': 'a'}]}
     (tmp_path / 'both.yml').write_text(yaml.safe_dump({**raw, 'protocol': own}))
@@ -139,6 +163,9 @@ def test_a_protocol_of_ones_own_is_checked(raw):
     own = {'name': 'x', 'title': 'x', 'datasets': ['Set5'],
            'conditions': [{'name': 'a', 'distortion': {'type': 'GaussianNoise', 'sigm': 3}}]}
     with pytest.raises(OptionError, match=r'x\.conditions\[a\]\.distortion\[0\].*did you mean .sigma'):
+        make_plan(read_options(None, {**raw, 'protocol': own}))
+    own['conditions'] = [{'name': 'a', 'sen': True, 'distortion': {'type': 'GaussianNoise', 'sigma': 3}}]
+    with pytest.raises(OptionError, match=r"protocol\.conditions\[0\]: unknown option 'sen'; did you mean 'seen'"):
         make_plan(read_options(None, {**raw, 'protocol': own}))
     own['conditions'] = [{'name': 'a', 'distortion': {'type': 'Downsample', 'scale': 4}}]
     with pytest.raises(OptionError, match='expected one distortion of scale 1, got Downsample.* of scale 4'):

@@ -268,6 +268,8 @@ class TestFailures:
         (['--device', 'tpu'], "--device: got 'tpu'"), (['--param-key', 'params_ema'], "has no 'params_ema'"),
         (['--checkpoint', 'none.pth'], 'there is no file none.pth'), (['-i', 'nowhere'], '--input: there is no file'),
         (['-i', __file__], 'is neither a folder nor an image'), (['-o', __file__], 'is not a folder'),
+        (['-o', 'out.png'], '--output: out.png is the name of an image; give a folder'),
+        (['-o', '/proc/out'], '--output: /proc/out: cannot be made'),
         (['--checkpoint', __file__], 'cannot be read as a checkpoint')])
     def test_mistakes(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: Callable[..., int],
                       arguments: list[str], message: str) -> None:

@@ -138,7 +138,7 @@ def test_a_run_added_later_computes_itself_alone(plan, calls, save_network):
 def test_another_checkpoint_of_the_same_name_is_refused(plan, save_network):
     reproduce(plan())
     save_network('erm.pth', seed=9)
-    with pytest.raises(OptionError, match='scores of another checkpoint or network for run ERM'):
+    with pytest.raises(OptionError, match='scores of another checkpoint, network or param_key for run ERM'):
         reproduce(plan())
     assert len(reproduce(plan(overwrite=True)).scores) == 30
 
@@ -161,7 +161,7 @@ def test_other_parameters_of_the_checkpoint_are_refused(plan, save_network):
     ema = torch.load(save_network('other.pth', seed=5), weights_only=True)['params']
     save_network('erm.pth', seed=0, params_ema=ema)
     reproduce(plan())
-    with pytest.raises(OptionError, match='another checkpoint or network for run ERM'):
+    with pytest.raises(OptionError, match='another checkpoint, network or param_key for run ERM'):
         reproduce(plan(param_key='params'))
 
 
@@ -172,7 +172,7 @@ def test_another_architecture_of_the_same_parameters_is_refused(plan, save_netwo
     for img_range in (1., 255.):
         (tmp_path / f'{img_range:g}.yml').write_text(yaml.safe_dump({'network_g': {**swinir, 'img_range': img_range}}))
     reproduce(plan(runs=runs, limit=1, opt=str(tmp_path / '1.yml')))
-    with pytest.raises(OptionError, match='another checkpoint or network for run ERM'):
+    with pytest.raises(OptionError, match='another checkpoint, network or param_key for run ERM'):
         reproduce(plan(runs=runs, limit=1, opt=str(tmp_path / '255.yml')))
 
 

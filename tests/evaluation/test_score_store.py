@@ -105,7 +105,7 @@ def test_other_settings_are_refused(path, settings, message):
 def test_another_checkpoint_is_refused(path):
     with store(path) as first:
         first.add([score('a')])
-    with pytest.raises(OptionError, match='scores of another checkpoint or network for run ERM'):
+    with pytest.raises(OptionError, match='scores of another checkpoint, network or param_key for run ERM'):
         store(path, identities={'ERM': 'bbb'})
     assert len(stored(path)) == 1
 

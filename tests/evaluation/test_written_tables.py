@@ -108,7 +108,7 @@ class TestMarkdown:
         assert row(table, 'DIL_sf') == {'30, unseen': '25.00 / 0.250 †'}
         assert row(table, 'mine') == {'30, unseen': '– †'}
         assert row(table, 'ERM') == {'30, unseen': '30.00 / 0.300'}
-        assert '0 to 3 images.' in text
+        assert '0 to 3 images; 3 failed.' in text
         assert '- CBSD68, 30, DIL_sf: 2 images (b, c): out of | memory at once\n' in text
         assert '† Some images failed' in text
         difference = row(tables(text)[1], 'DIL_sf − ERM, PSNR (dB)')['30, unseen']

@@ -117,4 +117,5 @@ def _missing(name: str, entry: SetEntry, data: Path, scale: int, pairs: bool) ->
             places.append(readable(layout.gt) + (f' + {readable(layout.lq)}' if pairs and layout.lq else ''))
     start = f'{name}: {", ".join(there)} is there, but without any image of it' if there else f'{name}: is not there'
     places = list(dict.fromkeys(places))
-    return f'{start}; looked in {data} for {", ".join(_folders(entry, scale))}, in each for {", ".join(places)}'
+    folders = [folder for folder in _folders(entry, scale) if folder != '.']
+    return f'{start}; looked in {data} for {", ".join(folders)}, in each for {", ".join(places)}'

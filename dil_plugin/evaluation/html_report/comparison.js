@@ -89,7 +89,8 @@
     map.getContext('2d').putImageData(out, 0, 0);
     const mean = (sum / (a.width * a.height * 3)).toFixed(2);
     get('top').textContent = `${Math.floor(255 / factor)} of 255`;
-    get('reading').textContent = `mean ${mean}, largest ${largest}`;
+    const pair = `|${sides.left.value} − ${sides.right.value}|`;
+    get('reading').textContent = `${pair}: mean ${mean}, largest ${largest}`;
     map.setAttribute('aria-label', `Largest difference of the channels, ${sides.left.value} and ${sides.right.value}`);
     map.dataset.ready = `${sides.left.value}|${sides.right.value}|${factor}`;
   }
@@ -176,7 +177,17 @@
     input.addEventListener('change', () => layOut(Number(input.value)));
   });
   controls.querySelectorAll('[name=mode]').forEach((input) => {
-    input.addEventListener('change', () => { state.mode = input.value; showMode(); });
+    input.addEventListener('change', () => {
+      state.mode = input.value;
+      const method = sides.right.value, clean = versions[versions.length - 1].dataset.name;
+      if (state.mode === 'error' && ![sides.left.value, method].includes(clean)) {  // the error of what is restored
+        sides.left.value = method;
+        sides.right.value = clean;
+        chooseVersions();
+      } else {
+        showMode();
+      }
+    });
   });
 
   const ramp = get('ramp').getContext('2d');

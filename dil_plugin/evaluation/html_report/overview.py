@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dil_plugin.evaluation.html_report.wording import run_label, write_number
 from dil_plugin.evaluation.results import INPUT, Results
-from dil_plugin.evaluation.statistics import Difference
+from dil_plugin.evaluation.statistics import Difference, few_images
 from dil_plugin.evaluation.summary import Cell, baseline_of
 from dil_plugin.evaluation.written_tables.layout import (
     MISSING,
@@ -75,26 +75,23 @@ class Overview(NamedTuple):
     heads: list[Head]
     means: list[tuple[str, list[MeanRow]]]
     gaps: list[tuple[str, list[GapRow]]]
+    warning: str
 
 
 def overviews(results: Results, cells: Sequence[Cell]) -> list[Overview]:
     """What the report says of each data set, in the protocol's order; ``cells`` is ``summarise(results)``."""
-    marked = any(condition.seen for condition in results.protocol.conditions)
     found = []
     for block in table_blocks(results, cells):
         own = [cell for cell in cells if cell.dataset == block.dataset]
-        heads = [Head(name, _seen(results, name) if marked else '') for name in block.conditions]
+        heads = [Head(name, results.protocol.condition(name).seen_text) for name in block.conditions]
         means = [(' / '.join(map(metric_title, metrics)), _mean_rows(results, block, metrics))
                  for metrics in metric_groups(results)]
         gaps = [(metric_title(metric), rows) for metric in results.metrics
                 if (rows := _gap_rows(results, block, own, metric))]
         found.append(Overview(block.dataset, published_differ(results, block.dataset),
-                              max((cell.images for cell in own), default=0), heads, means, gaps))
+                              max((cell.images for cell in own), default=0), heads, means, gaps,
+                              few_images([one for cell in own for one in cell.differences.values()])))
     return found
-
-
-def _seen(results: Results, condition: str) -> str:
-    return 'seen' if results.protocol.condition(condition).seen else 'unseen'
 
 
 def _mean_rows(results: Results, block: Block, metrics: Sequence[str]) -> list[MeanRow]:

@@ -196,7 +196,7 @@ def check_measurable(network: RestorationNetwork, images: Mapping[str, Image], d
         height, width = (side // distortions.scale * distortions.scale for side in image.shape[:2])
         if min(height, width) < patch:
             raise DataError(f'image {name}: {width}x{height} pixels are less than the patches of {patch} for the '
-                            'gradients')
+                            'gradients (--size, --patch)')
         if min(height, width) < distortions.min_size:
             raise DataError(f'image {name}: {width}x{height} pixels are less than the {distortions.min_size} that the '
                             'distortions need')

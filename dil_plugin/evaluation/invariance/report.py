@@ -6,7 +6,7 @@ import msgspec
 
 from dil_plugin.evaluation.invariance.measuring import METRICS, Invariance, mean_of_pairs
 from dil_plugin.evaluation.results import INPUT
-from dil_plugin.evaluation.statistics import Difference, paired_difference
+from dil_plugin.evaluation.statistics import Difference, few_images, paired_difference
 from dil_plugin.evaluation.tables import Cell, Column, markdown_table
 
 _FORMATS = {'output dependence': '.2f', 'ratio': '.3f', 'error': '.2f', 'gradient cosine': '.3f'}
@@ -136,8 +136,9 @@ def _compared(report: InvarianceReport) -> list[str]:
     for name in others:
         found = differences(report, name)
         rows.append([name, *(_difference(found.get(metric), _FORMATS[metric]) for metric in METRICS)])
-    return ['Differences, with the 95 % interval of the mean over images; bold where it leaves out zero:',
-            markdown_table(columns, rows)]
+    warning = few_images([one for name in others for one in differences(report, name).values()])
+    text = 'Differences, with the 95 % interval of the mean over images; bold where it leaves out zero.'
+    return [f'{text} {warning}'.strip(), markdown_table(columns, rows)]
 
 
 def _difference(difference: Difference | None, digits: str) -> str | None:

@@ -35,6 +35,7 @@ def write_invariance(runs: Mapping[str, Path],
                      distortions: Path | None = None,
                      opt: Path | None = None,
                      param_key: str | None = None,
+                     recursive: bool = False,
                      limit: int | None = None,
                      size: int = 128,
                      patch: int = 64,
@@ -51,6 +52,7 @@ def write_invariance(runs: Mapping[str, Path],
             trained on, or those of ``opt``.
         opt: A BasicSR YAML for checkpoints that do not say what network they are of.
         param_key: Which of a checkpoint's parameters; see ``select_parameters``.
+        recursive: Take images from folders below as well.
         limit: How many images, the first ones by name; None: all.
         size: Side of the crop from the middle of each image, in pixels; less where the image is smaller.
         patch: Side of the patches of the gradients, in pixels of the clean image.
@@ -70,7 +72,7 @@ def write_invariance(runs: Mapping[str, Path],
     networks = {name: load_network(path, opt, param_key, place) for name, path in runs.items()}
     _check_alike(networks)
     confounders, source = _confounders(distortions, opt, *next(iter(networks.items())))
-    images = _read(data, limit, size)
+    images = _read(data, recursive, limit, size)
     for network in networks.values():
         check_measurable(network, images, confounders, patch, patches)
     if distortions is None:
@@ -143,9 +145,9 @@ def _confounders(distortions: Path | None, opt: Path | None, name: str,
     return confounders, source
 
 
-def _read(folder: Path, limit: int | None, size: int) -> dict[str, Image]:
+def _read(folder: Path, recursive: bool, limit: int | None, size: int) -> dict[str, Image]:
     images: dict[str, Image] = {}
-    for path in find_images(folder)[:limit]:
+    for path in find_images(folder, recursive)[:limit]:
         if path.stem in images:
             raise DataError(f'--data: {folder} holds two images called {path.stem}')
         images[path.stem] = centre_crop(read_bgr(path), size)

@@ -20,8 +20,14 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     distortion: Annotated[dict[str, Any] | None,
                           Meta(description='As in a distortions block; none where the sets are of pairs.')] = None
     degree: Annotated[float | None, Meta(description='Its place on the axis of the degree curve.')] = None
-    seen: Annotated[bool, Meta(description='Whether it was among the training distortions.')] = False
+    seen: Annotated[bool | None, Meta(description='Whether it was among the training distortions; none: not said.')] \
+        = None
     table: Annotated[bool, Meta(description='Whether the paper tabulates it; if not it is for the curve.')] = True
+
+    @property
+    def seen_text(self) -> str:
+        """``seen``, ``unseen``, or nothing where it is not said."""
+        return '' if self.seen is None else 'seen' if self.seen else 'unseen'
 
 
 class Degree(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -94,6 +100,9 @@ def parse_protocol(raw: Any, key: str = 'protocol') -> Protocol:
         OptionError: An option is unknown, missing or wrong, or a distortion is.
     """
     block = dict(raw) if isinstance(raw, Mapping) else raw
+    if isinstance(raw, Mapping) and isinstance(raw.get('conditions'), list):  # YAML reads the name 30 as a number
+        block['conditions'] = [{**one, 'name': str(one['name'])} if isinstance(one, Mapping)
+                               and isinstance(one.get('name'), int | float) else one for one in raw['conditions']]
     protocol = convert(block, Protocol, key)
     for condition in protocol.conditions:
         protocol.distortion(condition)

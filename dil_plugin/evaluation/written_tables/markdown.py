@@ -7,7 +7,7 @@ from pathlib import Path
 from dil_plugin.evaluation.output_files import write_text
 from dil_plugin.evaluation.published import PAPER, published_numbers
 from dil_plugin.evaluation.results import INPUT, Results, Score
-from dil_plugin.evaluation.statistics import Difference
+from dil_plugin.evaluation.statistics import Difference, few_images
 from dil_plugin.evaluation.summary import Cell, baseline_of, summarise
 from dil_plugin.evaluation.tables import Column, markdown_table
 from dil_plugin.evaluation.written_tables.layout import (
@@ -23,7 +23,6 @@ from dil_plugin.evaluation.written_tables.layout import (
 )
 from dil_plugin.evaluation.written_tables.markdown_protocol import how_measured
 
-FEW_IMAGES = 10
 _SHOWN_FAILURES = 20
 
 
@@ -67,7 +66,8 @@ def _introduction(results: Results) -> str:
         + (f', without {protocol.crop_border} pixels along every border.' if protocol.crop_border else '.'),
         f'`{INPUT}` is the distorted image itself'
         + (f', enlarged {protocol.scale} times by bicubic interpolation.' if protocol.scale > 1 else '.'),
-        'Seen or unseen: whether the test distortion was among the training distortions.',
+        'Seen or unseen: whether the test distortion was among the training distortions.'
+        if any(condition.seen is not None for condition in protocol.conditions) else '',
         f'Lower is better: {arrows}.' if arrows else '',
     ]
     if protocol.paper_table and published_numbers(protocol.name):
@@ -88,9 +88,10 @@ def _dataset(results: Results, block: Block, cells: Sequence[Cell]) -> list[str]
 
 def _images(cells: Sequence[Cell]) -> str:
     counts = sorted({cell.images for cell in cells if cell.measured})
-    if len(counts) > 1:
-        return f'{counts[0]} to {counts[-1]} images.'
-    return f'{counts[0]} image{"" if counts[0] == 1 else "s"}.'
+    text = f'{counts[0]} to {counts[-1]} images' if len(counts) > 1 else \
+        f'{counts[0]} image{"" if counts[0] == 1 else "s"}'
+    missing = max((cell.missing for cell in cells if cell.measured), default=0)
+    return f'{text}; {missing} failed.' if missing else f'{text}.'
 
 
 def _has(row: Row, metrics: Sequence[str]) -> bool:
@@ -113,7 +114,7 @@ def _means(results: Results, block: Block, rows: Sequence[Row], metrics: Sequenc
 
 def _columns(results: Results, block: Block, first: str) -> list[Column]:
     conditions = [results.protocol.condition(name) for name in block.conditions]
-    return [Column(first, align='left'), *(Column(f'{plain(condition.name)}, {"seen" if condition.seen else "unseen"}')
+    return [Column(first, align='left'), *(Column(', '.join(filter(None, (plain(condition.name), condition.seen_text))))
                                            for condition in conditions)]
 
 
@@ -145,12 +146,10 @@ def _differences(results: Results, block: Block, cells: Sequence[Cell]) -> list[
                 body.append([label, *(_interval(one, decimals[metric]) for one in row)])
     if not body:
         return []
-    few = min(one.images for differences in found.values() for one in differences.values())
     text = ('Mean differences, with 95 % bootstrap intervals over images (bold: the interval leaves out zero). They '
             'speak of other images, not of other trainings.')
-    if few < FEW_IMAGES:
-        text += f' Intervals over fewer than {FEW_IMAGES} images are too narrow to rely on; the fewest here are {few}.'
-    return [text, markdown_table(_columns(results, block, 'difference'), body)]
+    warning = few_images([one for differences in found.values() for one in differences.values()])
+    return [f'{text} {warning}'.strip(), markdown_table(_columns(results, block, 'difference'), body)]
 
 
 def _interval(difference: Difference | None, decimals: int) -> str | None:

@@ -27,7 +27,7 @@ def how_measured(results: Results, plain: Callable[[str], str]) -> list[str]:
         'scale': str(protocol.scale),
         'seed of the test distortions': str(results.seed),
         'images per set': 'all' if results.limit is None else f'the first {results.limit}',
-        'compared with': results.baseline,
+        'compared with': results.baseline_text,
         **results.settings,
     }
     return ['\n'.join(f'- {plain(name)}: {plain(value)}' for name, value in facts.items()),
@@ -38,7 +38,7 @@ def _distortions(results: Results, plain: Callable[[str], str]) -> str:
     conditions = [results.protocol.condition(name) for name in results.conditions]
     columns = [Column('condition', align='left'), Column('in training', align='left'),
                Column('test distortion', align='left')]
-    return markdown_table(columns, [[plain(condition.name), 'seen' if condition.seen else 'unseen', _yaml(condition)]
+    return markdown_table(columns, [[plain(condition.name), condition.seen_text or '–', _yaml(condition)]
                                     for condition in conditions])
 
 
