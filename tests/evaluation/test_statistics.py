@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from dil_plugin.evaluation.statistics import Difference, paired_difference
+from dil_plugin.evaluation.statistics import Difference, few_images, paired_difference
 
 
 def named(values: np.ndarray) -> dict[str, float]:
@@ -106,3 +106,10 @@ def test_same_interval_every_time_and_in_any_order() -> None:
 ])
 def test_significant(low: float, high: float, significant: bool) -> None:
     assert Difference((low + high) / 2, low, high, 9).significant is significant
+
+
+def test_a_warning_where_images_are_few() -> None:
+    enough, few = Difference(1.0, 0.5, 1.5, 10), Difference(1.0, 0.5, 1.5, 4)
+    assert few_images([enough, enough]) == ''
+    assert few_images([]) == ''
+    assert few_images([enough, few]).endswith('the fewest here are 4.')
