@@ -14,7 +14,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.nn import functional
 
-from dil_plugin.checkpoints import save_atomically
+from dil_plugin.checkpoints import NOTES, save_atomically
 from dil_plugin.distortions import DISTORTION_REGISTRY, Distortion, parse_distortions
 from dil_plugin.errors import OptionError
 
@@ -160,7 +160,7 @@ def test_ema_and_scheduler(base, pipeline):
     assert any(not torch.equal(four['params'][k], four['params_ema'][k]) for k in four['params'])
     states = [torch.load(root / f'experiments/run/training_states/{k}.state', weights_only=True) for k in (2, 4)]
     assert [s['optimizers'][0]['param_groups'][0]['lr'] for s in states] == [1e-3, 5e-4]
-    assert set(two) == {'params', 'params_ema'}
+    assert set(two) == {'params', 'params_ema', NOTES}
 
 
 def test_perceptual_loss(base, pipeline, tmp_path, monkeypatch):
