@@ -125,6 +125,11 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str] = {}
 
     @property
+    def task(self) -> str:
+        """The task whose published numbers belong beside; none for a protocol of one's own, whatever its name."""
+        return self.protocol.name if self.protocol.paper_table is not None else ''
+
+    @property
     def baseline_text(self) -> str:
         """What runs are compared with, in words."""
         method = self.baseline.rpartition('/')[2]

@@ -85,7 +85,7 @@ def _measured(results: Results, run: str, dataset: str, condition: str, seen: bo
             if difference is not None:
                 differences[metric] = difference
     group, _, method = run.rpartition('/')
-    published = find_published(_task(results), group or None, dataset, condition, method)
+    published = find_published(results.task, group or None, dataset, condition, method)
     scored = [score for score in results.scores
               if (score.run, score.dataset, score.condition) == (run, dataset, condition)]
     missing = sum(score.error is not None for score in scored)
@@ -95,13 +95,8 @@ def _measured(results: Results, run: str, dataset: str, condition: str, seen: bo
 
 def _published(results: Results, dataset: str, condition: str) -> list[PublishedNumber]:
     groups = {run.group for run in results.runs}
-    return [number for number in published_numbers(_task(results))
+    return [number for number in published_numbers(results.task)
             if number.dataset == dataset and number.condition in (condition, None) and number.group in groups]
-
-
-def _task(results: Results) -> str:
-    """The task whose published numbers belong beside; none for a protocol of one's own, whatever its name."""
-    return results.protocol.name if results.protocol.paper_table is not None else ''
 
 
 def _printed(number: PublishedNumber, dataset: str, condition: str, seen: bool | None) -> Cell:

@@ -57,7 +57,7 @@ def write_html(results: Results,
     text = environment.from_string(_resource('report.html.j2')).render(
         results=results,
         protocol=results.protocol,
-        paper=PAPER if published_numbers(results.protocol.name) else '',
+        paper=PAPER if published_numbers(results.task) else '',
         policy=_policy([style], scripts),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],

@@ -124,7 +124,7 @@ def _caption(results: Results, blocks: Sequence[Block], metrics: Sequence[str]) 
     usual = 'psnr' in metrics or 'ssim' in metrics
     parts = [f'{protocol.title}: {titles}' + (f', measured on {protocol.channel}.' if usual else '.')]
     if usual and any(row.published for block in blocks for row in block.rows):
-        table = f'Table {protocol.paper_table} of ' if protocol.paper_table and published_numbers(protocol.name) else ''
+        table = f'Table {protocol.paper_table} of ' if protocol.paper_table and published_numbers(results.task) else ''
         parts.append(f'Grey: as published, {table}{PAPER}.')
     texts: dict[str, list[str]] = {}
     for block in blocks:

@@ -99,7 +99,7 @@ def metric_title(metric: str) -> str:
 
 def metric_decimals(results: Results) -> dict[str, int]:
     """Decimals by metric: PSNR 2; SSIM 3, or 4 where the paper's table has 4; others 4."""
-    four = any(abs(number.ssim - round(number.ssim, 3)) > 1e-6 for number in published_numbers(results.protocol.name))
+    four = any(abs(number.ssim - round(number.ssim, 3)) > 1e-6 for number in published_numbers(results.task))
     return {name: 2 if name == 'psnr' else 3 if name == 'ssim' and not four else 4 for name in results.metrics}
 
 
@@ -117,6 +117,6 @@ def published_differ(results: Results, dataset: str) -> str:
     if dataset in results.remarks:
         remark = results.remarks[dataset].strip()
         parts.append(remark[:1].upper() + remark[1:])
-    if parts and any(number.dataset == dataset for number in published_numbers(results.protocol.name)):
+    if parts and any(number.dataset == dataset for number in published_numbers(results.task)):
         parts.append('The published numbers are of the full set.')
     return ' '.join(part if part.endswith(('.', '!', '?')) else f'{part}.' for part in parts)

@@ -70,7 +70,7 @@ def _introduction(results: Results) -> str:
         if any(condition.seen is not None for condition in protocol.conditions) else '',
         f'Lower is better: {arrows}.' if arrows else '',
     ]
-    if protocol.paper_table and published_numbers(protocol.name):
+    if protocol.paper_table and published_numbers(results.task):
         lines.append(f'The published numbers are of Table {protocol.paper_table} of {PAPER}; all others were measured '
                      'here.')
     return '\n'.join(line for line in [*lines, plain(protocol.notes)] if line)
