@@ -1,11 +1,15 @@
 """Results summed up: means over images, beside what the paper prints, and the differences to the baseline."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dil_plugin.evaluation.published import PublishedNumber, find_published, published_numbers
-from dil_plugin.evaluation.results import INPUT, Results
+from dil_plugin.evaluation.results import INPUT, Results, Score
 from dil_plugin.evaluation.statistics import Difference, paired_difference
+
+Place = tuple[str, str, str]
+"""Run, data set and condition."""
 
 
 class Cell(NamedTuple):
@@ -53,11 +57,14 @@ def summarise(results: Results) -> list[Cell]:
     A run is compared with the baseline of its own group (``RRDB/DIL`` with ``RRDB/ERM``).
     """
     names = [INPUT, *(run.name for run in results.runs)]
+    scores: dict[Place, list[Score]] = {}
+    for score in results.scores:
+        scores.setdefault((score.run, score.dataset, score.condition), []).append(score)
     cells = []
     for dataset in results.datasets:
         for condition in results.conditions:
             seen = results.protocol.condition(condition).seen
-            measured = [cell for cell in (_measured(results, run, dataset, condition, seen) for run in names)
+            measured = [cell for cell in (_measured(results, scores, (run, dataset, condition), seen) for run in names)
                         if cell.images or cell.missing]
             cells += measured
             shown = {cell.published for cell in measured}
@@ -75,22 +82,28 @@ def baseline_of(results: Results, run: str) -> str | None:
     return name if run not in (name, INPUT) and name in there else None
 
 
-def _measured(results: Results, run: str, dataset: str, condition: str, seen: bool | None) -> Cell:
-    values = {metric: results.values(run, dataset, condition, metric) for metric in results.metrics}
+def _measured(results: Results, scores: Mapping[Place, Sequence[Score]], place: Place, seen: bool | None) -> Cell:
+    run, dataset, condition = place
+    scored = scores.get(place, ())
+    values = {metric: _values(scored, metric) for metric in results.metrics}
     baseline = baseline_of(results, run)
     differences = {}
     if baseline is not None:
         for metric, found in values.items():
-            difference = paired_difference(found, results.values(baseline, dataset, condition, metric))
+            difference = paired_difference(found, _values(scores.get((baseline, dataset, condition), ()), metric))
             if difference is not None:
                 differences[metric] = difference
     group, _, method = run.rpartition('/')
     published = find_published(results.task, group or None, dataset, condition, method)
-    scored = [score for score in results.scores
-              if (score.run, score.dataset, score.condition) == (run, dataset, condition)]
     missing = sum(score.error is not None for score in scored)
     means = {metric: math.fsum(found.values()) / len(found) if found else math.nan for metric, found in values.items()}
     return Cell(run, dataset, condition, seen, True, means, len(scored) - missing, missing, published, differences)
+
+
+def _values(scores: Sequence[Score], metric: str) -> dict[str, float]:
+    """A metric by image name, of the images that have it."""
+    found = {score.image: score.metrics.get(metric) for score in scores}
+    return {image: value for image, value in found.items() if value is not None}
 
 
 def _published(results: Results, dataset: str, condition: str) -> list[PublishedNumber]:
