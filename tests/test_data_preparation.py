@@ -32,12 +32,11 @@ TOOL = Path(__file__).resolve().parent.parent / 'tools' / 'prepare_data.py'
 
 # The tool as it is, but for the time between commits: by then, so few small images would be done.
 COMMITTING_EACH_IMAGE = f"""
-import runpy, sys, time
+import runpy, signal, sys
 sys.path.insert(0, {str(TOOL.parent.parent)!r})
 from dil_plugin.data_preparation import packing
 packing._COMMIT_SECONDS = 0
-commit = packing._commit
-packing._commit = lambda *arguments: (commit(*arguments), time.sleep(0.2))  # leaves time to interrupt it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started with it ignored
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
