@@ -1,6 +1,7 @@
 """The evaluation: its scores, its batches, what it keeps, and that it continues."""
 
 import sys
+import time
 import types
 
 import cv2
@@ -112,8 +113,13 @@ def test_an_interrupted_evaluation_continues(plan, calls, monkeypatch):
             raise KeyboardInterrupt
         return counted(self, batch)
 
+    def slow(*arguments):  # so that the last scores are still awaited
+        time.sleep(0.1)
+        return psnr_ssim(*arguments)
+
     with monkeypatch.context() as patch:
         patch.setattr(RestorationNetwork, '__call__', interrupted)
+        patch.setattr('dil_plugin.evaluation.runner.psnr_ssim', slow)
         with pytest.raises(KeyboardInterrupt):
             reproduce(plan())
     lines = (plan().output / 'scores.jsonl').read_bytes().splitlines()
@@ -282,6 +288,9 @@ def test_limit_and_conditions(plan):
                                                                           ('Set14', '30', 'img_0')}
     assert results.limit == 1
     assert len(reproduce(plan()).scores) == 30  # and the rest later, into the same folder
+    assert reproduce(plan(limit=1, conditions=['30'])).scores == results.scores  # what else is there is left out
+    erm = reproduce(plan(runs={'ERM': str(plan().runs['ERM'])}))
+    assert {s.run for s in erm.scores} == {'input', 'ERM'}
 
 
 def test_pictures_are_kept_of_the_tabulated_conditions(plan):
