@@ -102,7 +102,7 @@ def test_a_finished_evaluation_computes_nothing(plan, calls):
 
 
 def test_an_interrupted_evaluation_continues(plan, calls, monkeypatch):
-    """Ctrl-C inside of a set, while the eighth image is restored: seven have their scores, and are not restored again."""
+    """Ctrl-C inside of a set, while the eighth image is restored: seven have scores and are not restored again."""
     uninterrupted = reproduce(plan(output=str(plan().output) + '_whole'))
     total = len(calls)
     calls.clear()
