@@ -126,8 +126,9 @@ class TestMarkdown:
         assert 'and 5 more' in text
 
     def test_how_it_was_measured(self, two_levels: Results, tmp_path: Path) -> None:
-        runs = [msgspec.structs.replace(run, iteration=400000, trained_on=['noise 5', 'noise 10'], variant='sf',
-                                        checkpoint='models/net_g.pth') for run in two_levels.runs]
+        changes = {'iteration': 400000, 'trained_on': ['noise 5', 'noise 10'], 'variant': 'sf',
+                   'checkpoint': 'models/net_g.pth', 'param_key': 'params_ema'}
+        runs = [msgspec.structs.replace(run, **changes) for run in two_levels.runs]
         results = msgspec.structs.replace(two_levels, runs=runs, seed=17, settings={'device': 'cuda:0'},
                                           skipped=[Skipped(dataset='Manga109', reason='no folder datasets/Manga109')])
         text = markdown(results, tmp_path)
@@ -139,7 +140,7 @@ class TestMarkdown:
         assert distortions[1:] == [['10', 'seen', '`{type: GaussianNoise, sigma: 10}`'],
                                    ['30', 'unseen', '`{type: GaussianNoise, sigma: 30}`']]
         assert networks[2] == ['DIL_sf', 'RRDBNet', '123456', 'sf', '400000', 'noise 5, noise 10', 'models/net_g.pth',
-                               '`0123456789ab`']
+                               'params_ema', '`0123456789ab`']
 
     def test_four_decimals_where_the_paper_has_four(self, make_results, tmp_path: Path) -> None:
         text = markdown(make_results({('ERM', 'DRealSR', 'x4'): [29.0]}, 'realsr'), tmp_path)

@@ -50,7 +50,7 @@ def _yaml(condition: Condition) -> str:
 
 
 def _networks(results: Results, plain: Callable[[str], str]) -> str:
-    titles = ('run', 'network', 'parameters', 'variant', 'iterations', 'trained on', 'checkpoint', 'SHA-256')
+    titles = ('run', 'network', 'parameters', 'variant', 'iterations', 'trained on', 'checkpoint', 'key', 'SHA-256')
     numbers = ('parameters', 'iterations')
     columns = [Column(title, 'd', 'right' if title in numbers else 'left') for title in titles]
     return markdown_table(columns, [_network(run, plain) for run in results.runs])
@@ -58,4 +58,5 @@ def _networks(results: Results, plain: Callable[[str], str]) -> str:
 
 def _network(run: Run, plain: Callable[[str], str]) -> list[str | float | None]:
     return [plain(run.name), plain(run.network), run.parameters, plain(run.variant) if run.variant else None,
-            run.iteration, plain(', '.join(run.trained_on)) or None, plain(run.checkpoint), f'`{run.sha256[:12]}`']
+            run.iteration, plain(', '.join(run.trained_on)) or None, plain(run.checkpoint), run.param_key or None,
+            f'`{run.sha256[:12]}`']
