@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dil_plugin.distortions import RealESRGAN
-from dil_plugin.distortions.real_esrgan import Draws, Process
+from dil_plugin.distortions.degradation import Draws, Process
 
 INTERPOLATIONS = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC}
 LARGEST_KERNEL = 21
@@ -30,7 +30,7 @@ LARGEST_KERNEL = 21
 @functools.cache
 def branches(distortion: RealESRGAN, shape: torch.Size, device: torch.device, seed: int) -> Draws:
     """What our distortion draws with a seed."""
-    return distortion.draw(torch.empty(shape, device=device), torch.Generator(device).manual_seed(seed))
+    return distortion.draw([torch.empty(shape, device=device)], torch.Generator(device).manual_seed(seed))[0]
 
 
 # ---- What the data workers draw -------------------------------------------------------------------------------------

@@ -1,14 +1,18 @@
 """From patches to the batches of a meta-step: counterfactual distortion augmentation, or the pairs of several sets."""
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dil_plugin.distortions import DistortionSet
+from dil_plugin.distortions.distortion_set import gather, members_of
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch, Pair
+from dil_plugin.pair_pool import PairPool, cropped, replaced
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class MetaBatchSampler:
         erm_steps: Plain steps per iteration where there are no inner steps; None: one per confounder.
         seed: Seeds the draws; differs between ranks.
         device: Where the patches are.
+        crop: Side of the patches that are cut from distorted ones (``gt_size``), at the same random place from all
+            versions of a meta-batch, as Real-ESRNet does it; what is smaller already stays. None: nothing is cut.
+        queue_size: Rows of the training pair pool (``PairPool``); None: no pool.
     """
 
     def __init__(self,
@@ -52,7 +59,9 @@ class MetaBatchSampler:
                  patches: str = 'same',
                  erm_steps: int | None = None,
                  seed: int = 0,
-                 device: torch.device | str = 'cpu') -> None:
+                 device: torch.device | str = 'cpu',
+                 crop: int | None = None,
+                 queue_size: int | None = None) -> None:
         self.distortions = distortions
         self.uses_confounders = uses_confounders
         self.uses_query = uses_query
@@ -60,6 +69,8 @@ class MetaBatchSampler:
         self.erm_steps = erm_steps or len(distortions)
         self.choices = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(device).manual_seed(seed + 1)
+        self.crop = crop
+        self.pool = None if queue_size is None else PairPool(queue_size)
 
     @property
     def parts(self) -> int:
@@ -76,6 +87,10 @@ class MetaBatchSampler:
             needs = f'{n} confounders{query}' if self.uses_confounders else f'{self.erm_steps} plain steps of erm'
             raise OptionError(f'{key}: {batch_size} cannot be divided into {self.parts} equal parts, which '
                               f'train.dil.patches: fresh needs for {needs}; allowed: multiples of {self.parts}')
+        rows = batch_size // self.parts
+        if self.pool is not None and (self.pool.size < rows or self.pool.size % rows):
+            raise OptionError(f'queue_size: {self.pool.size} is no multiple of {rows}, the groups that an iteration '
+                              f'makes of {key} {batch_size}; allowed: {rows}, {2 * rows}, {3 * rows}, …')
 
     def sample(self, gt: Tensor, lq: Tensor | None = None, counterfactuals: Tensor | None = None) -> list[MetaBatch]:
         """The meta-batches of one iteration.
@@ -88,16 +103,44 @@ class MetaBatchSampler:
         """
         self.check_batch_size(gt.shape[0])
         if not self.uses_confounders:
-            return self._erm_batches(gt, lq, counterfactuals)
+            batches = self._erm_batches(gt, lq, counterfactuals)
+        elif counterfactuals is None:
+            batches = [self._synthesised(gt, lq)]
+        else:
+            batches = [self._made_by_workers(gt, lq, counterfactuals)]
+        return self._pooled(batches)
+
+    def _synthesised(self, gt: Tensor, lq: Tensor | None) -> MetaBatch:
+        """All confounders and the query are distorted in one go; what ``lq`` gives is the query."""
         n = len(self.distortions)
         slots = [slice(None)] * (n + 1) if self.patches == 'same' else self._slots(gt.shape[0])
-        confounders = []
-        for i, distortion in enumerate(self.distortions):
-            clean = gt[slots[i]]
-            made = distortion(clean, self.noise) if counterfactuals is None else counterfactuals[slots[i], i]
-            confounders.append(Pair(made, clean))
-        query = self._query(gt, lq, counterfactuals, slots[n]) if self.uses_query else None
-        return [MetaBatch(confounders, query)]
+        cleans = [_rows(gt, slot) for slot in slots]
+        groups = list(zip(range(n), cleans, strict=False))
+        members: dict[int, Tensor] = {}
+        if self.uses_query and lq is None:
+            members = members_of(self.distortions.draw(len(cleans[n]), self.choices), gt.device)
+            groups += [(i, cleans[n].index_select(0, rows)) for i, rows in members.items()]
+        made = self.distortions.together(groups, self.noise)
+        confounders = [Pair(*pair) for pair in zip(made[:n], cleans[:n], strict=True)]
+        if not self.uses_query:
+            return MetaBatch(confounders)
+        query = gather(members, made[n:]) if lq is None else lq[slots[n]]
+        return MetaBatch(confounders, Pair(query, cleans[n]))
+
+    def _made_by_workers(self, gt: Tensor, lq: Tensor | None, counterfactuals: Tensor) -> MetaBatch:
+        n = len(self.distortions)
+        slots = [slice(None)] * (n + 1) if self.patches == 'same' else self._slots(gt.shape[0])
+        confounders = [Pair(counterfactuals[slots[i], i], _rows(gt, slots[i])) for i in range(n)]
+        if not self.uses_query:
+            return MetaBatch(confounders)
+        return MetaBatch(confounders, self._drawn(gt, counterfactuals, slots[n]) if lq is None else
+                         Pair(lq[slots[n]], _rows(gt, slots[n])))
+
+    def _pooled(self, batches: list[MetaBatch]) -> list[MetaBatch]:
+        """Cuts the patches, and exchanges them for others of the pool."""
+        if self.crop is not None:
+            batches = cropped(batches, self.crop, self.choices)
+        return batches if self.pool is None else replaced(batches, partial(self.pool.exchange, generator=self.choices))
 
     def sample_pairs(self, lq: Tensor, gt: Tensor) -> list[MetaBatch]:
         """The meta-batches of one iteration on paired data.
@@ -120,10 +163,10 @@ class MetaBatchSampler:
         steps = n + 1 if self.uses_confounders else self.erm_steps
         slots = [slice(None)] * steps if self.patches == 'same' else self._slots(batch_size)
         if not self.uses_confounders:
-            return [MetaBatch((), self._one_set_each(lq[slot], gt[slot])) for slot in slots[:steps]]
+            return self._pooled([MetaBatch((), self._one_set_each(lq[slot], gt[slot])) for slot in slots[:steps]])
         confounders = [Pair(lq[slots[i], i], gt[slots[i], i]) for i in range(n)]
         query = self._one_set_each(lq[slots[n]], gt[slots[n]]) if self.uses_query else None
-        return [MetaBatch(confounders, query)]
+        return self._pooled([MetaBatch(confounders, query)])
 
     def _one_set_each(self, lq: Tensor, gt: Tensor) -> Pair:
         batch_size, n = gt.shape[:2]
@@ -132,28 +175,34 @@ class MetaBatchSampler:
         return Pair(lq[rows, sets], gt[rows, sets])
 
     def _erm_batches(self, gt: Tensor, lq: Tensor | None, counterfactuals: Tensor | None) -> list[MetaBatch]:
-        steps = self.erm_steps
-        slots = [slice(None)] * steps if self.patches == 'same' else self._slots(gt.shape[0])
-        paired = lq if counterfactuals is None else None  # worker mode's lq is one draw of many, not a real pair
-        return [MetaBatch((), self._query(gt, paired, counterfactuals, slots[k])) for k in range(steps)]
-
-    def _query(self, gt: Tensor, lq: Tensor | None, counterfactuals: Tensor | None, slot: slice) -> Pair:
-        clean = gt[slot]
+        slots = [slice(None)] * self.erm_steps if self.patches == 'same' else self._slots(gt.shape[0])[:self.erm_steps]
+        if counterfactuals is not None:  # worker mode's lq is one draw of many, not a real pair
+            return [MetaBatch((), self._drawn(gt, counterfactuals, slot)) for slot in slots]
         if lq is not None:
-            return Pair(lq[slot], clean)
-        indices = self.distortions.draw(clean.shape[0], self.choices)
-        if counterfactuals is None:
-            return Pair(self.distortions.assign(clean, indices, self.noise), clean)
+            return [MetaBatch((), Pair(lq[slot], _rows(gt, slot))) for slot in slots]
+        cleans = [_rows(gt, slot) for slot in slots]
+        members = [members_of(self.distortions.draw(len(clean), self.choices), gt.device) for clean in cleans]
+        groups = [(i, clean.index_select(0, rows)) for clean, one in zip(cleans, members, strict=True)
+                  for i, rows in one.items()]
+        made = iter(self.distortions.together(groups, self.noise))
+        return [MetaBatch((), Pair(gather(one, list(islice(made, len(one)))), clean))
+                for clean, one in zip(cleans, members, strict=True)]
+
+    def _drawn(self, gt: Tensor, counterfactuals: Tensor, slot: slice) -> Pair:
+        """One of the versions that the workers made for each sample."""
+        clean = _rows(gt, slot)
+        indices = self.distortions.draw(clean.shape[0], self.choices).to(clean.device, non_blocking=True)
         rows = torch.arange(clean.shape[0], device=clean.device)
-        return Pair(counterfactuals[slot][rows, indices.to(clean.device, non_blocking=True)], clean)
+        return Pair(counterfactuals[slot][rows, indices], clean)
 
     def _slots(self, batch_size: int) -> list[slice]:
         size = batch_size // self.parts
         return [slice(k * size, (k + 1) * size) for k in range(self.parts)] + [slice(0, 0)]
 
     def state_dict(self) -> dict[str, Any]:
-        """The generators' states."""
-        return {'device': self.noise.device.type, 'choices': self.choices.get_state(), 'noise': self.noise.get_state()}
+        """The generators' states, and what the pool holds."""
+        state = {'device': self.noise.device.type, 'choices': self.choices.get_state(), 'noise': self.noise.get_state()}
+        return state if self.pool is None else {**state, 'pool': self.pool.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores ``state_dict``. Raises ValueError if it is of another kind of device, whose generators differ."""
@@ -161,3 +210,10 @@ class MetaBatchSampler:
             raise ValueError(f'the generator state is of device {state["device"]}, this is {self.noise.device.type}')
         self.choices.set_state(state['choices'].cpu())
         self.noise.set_state(state['noise'].cpu())
+        if self.pool is not None and 'pool' in state:
+            self.pool.load_state_dict(state['pool'], self.noise.device)
+
+
+def _rows(tensor: Tensor, slot: slice) -> Tensor:
+    """The rows of the slot; all of them are the tensor itself, so that those who share it can be seen to do so."""
+    return tensor if slot == slice(None) else tensor[slot]

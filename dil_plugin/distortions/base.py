@@ -4,7 +4,7 @@ import itertools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -66,6 +66,39 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                    for field in msgspec.structs.fields(self) if getattr(self, field.name) != field.default]
         return f'{type(self).__name__}({", ".join(degrees)})' if degrees else type(self).__name__
 
+    def apply_together(self, cleans: Sequence[Tensor], generator: torch.Generator | None) -> list[Tensor]:
+        """``[apply(clean, generator) for clean in cleans]``, every one with draws of its own.
+
+        To be overridden where part of the work can be done for all at once; the batches have one size of image.
+        """
+        return [self.apply(clean, generator) for clean in cleans]
+
+    @torch.no_grad()
+    def together(self, cleans: Sequence[Tensor], generator: torch.Generator | None = None) -> list[Tensor]:
+        """Distorts several batches, each as a call of its own would, with the work that they share done once.
+
+        Args:
+            cleans: Batches as ``__call__`` takes them, of equal height and width, dtype and device.
+            generator: Source of randomness on that device; None takes torch's global one.
+
+        Returns:
+            The distorted batches. What is drawn per call is drawn for each batch.
+
+        Raises:
+            ValueError: As ``__call__``, or the batches differ in size.
+        """
+        for clean in cleans:
+            self._check(clean, generator)
+        if len({(clean.shape[1:], clean.dtype, clean.device) for clean in cleans}) > 1:
+            raise ValueError(f'{self.label}: batches that are distorted together must be alike, got '
+                             f'{", ".join(f"{clean.dtype} {tuple(clean.shape)}" for clean in cleans)}')
+        if not cleans:
+            return []
+        if cleans[0].dtype in _HALF:
+            distorted = self.apply_together([clean.float() for clean in cleans], generator)
+            return [images.to(cleans[0].dtype) for images in distorted]
+        return self.apply_together(cleans, generator)
+
     @torch.no_grad()
     def __call__(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Distorts a batch; no gradient flows through it.
@@ -82,6 +115,12 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ValueError: The shape or dtype is another, or the image is too small for this distortion; on the CPU also
                 where the values are on another scale, such as 0 to 255.
         """
+        self._check(clean, generator)
+        if clean.dtype in _HALF:
+            return self.apply(clean.float(), generator).to(clean.dtype)
+        return self.apply(clean, generator)
+
+    def _check(self, clean: Tensor, generator: torch.Generator | None) -> None:
         if not isinstance(clean, Tensor) or not isinstance(generator, torch.Generator | None):
             raise ValueError(f'{self.label}: expected a tensor, and a torch.Generator or None, got '
                              f'{type(clean).__name__} and {type(generator).__name__}')
@@ -96,9 +135,6 @@ class Distortion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f'{self.label}: image size {height}x{width} is not a multiple of its scale {self.scale}')
         if clean.device.type == 'cpu' and clean.numel():  # elsewhere the host would have to wait for the device
             _check_range(clean, self.label)
-        if clean.dtype in _HALF:
-            return self.apply(clean.float(), generator).to(clean.dtype)
-        return self.apply(clean, generator)
 
     @classmethod
     def expand(cls, options: Mapping[str, Any], key: str) -> list[Self]:

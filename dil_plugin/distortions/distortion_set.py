@@ -55,6 +55,27 @@ class DistortionSet(Sequence[Distortion]):
         """The least clean patch that every confounder can be applied to, in pixels."""
         return max(d.min_size for d in self.confounders)
 
+    def together(self, batches: Sequence[tuple[int, Tensor]], generator: torch.Generator | None = None) -> list[Tensor]:
+        """``[self[i](clean, generator) for i, clean in batches]``, each with draws of its own.
+
+        Batches of equal confounders (``draws: k``) share the work that does not depend on what is drawn, where the
+        confounder knows how to (``Distortion.apply_together``); all others are distorted one after the other.
+
+        Args:
+            batches: The index of a confounder and the clean batch ``(B, C, H, W)`` that it is to distort; B may differ.
+            generator: Source of randomness on the device of the batches.
+        """
+        out: dict[int, Tensor] = {}
+        for k, (i, clean) in enumerate(batches):
+            if k in out:
+                continue
+            equal = [k]
+            if type(self[i]).apply_together is not Distortion.apply_together:
+                equal = [m for m, (j, other) in enumerate(batches)
+                         if m not in out and self[j] == self[i] and other.shape[1:] == clean.shape[1:]]
+            out.update(zip(equal, self[i].together([batches[m][1] for m in equal], generator), strict=True))
+        return [out[k] for k in range(len(batches))]
+
     def counterfactuals(self, clean: Tensor, generator: torch.Generator | None = None) -> list[Tensor]:
         """The same clean batch under each confounder: ``[g(I_c, d_1), …, g(I_c, d_n)]``.
 
@@ -62,7 +83,7 @@ class DistortionSet(Sequence[Distortion]):
             clean: ``(B, C, H, W)`` in [0, 1].
             generator: Source of randomness on the device of ``clean``.
         """
-        return [d(clean, generator) for d in self.confounders]
+        return self.together([(i, clean) for i in range(len(self))], generator)
 
     def draw(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """Indices of confounders for ``batch`` samples, uniform: ``(batch,)`` int64 on the CPU."""
@@ -79,16 +100,24 @@ class DistortionSet(Sequence[Distortion]):
         Returns:
             ``(B, C, H / scale, W / scale)``; sample b is distorted by confounder ``indices[b]``.
         """
-        out: Tensor | None = None
-        for i in indices.unique().tolist():
-            members = (indices == i).nonzero().squeeze(1).to(clean.device, non_blocking=True)
-            distorted = self.confounders[i](clean.index_select(0, members), generator)
-            if out is None:
-                out = distorted.new_empty((clean.shape[0], *distorted.shape[1:]))
-            out.index_copy_(0, members, distorted)
-        if out is None:
+        members = members_of(indices, clean.device)
+        if not members:
             raise ValueError('assign: the batch is empty')
-        return out
+        batches = [(i, clean.index_select(0, rows)) for i, rows in members.items()]
+        return gather(members, self.together(batches, generator))
+
+
+def members_of(indices: Tensor, device: torch.device) -> dict[int, Tensor]:
+    """The rows of the samples that each confounder is assigned to by ``indices`` ``(B,)``, which are on the CPU."""
+    return {i: (indices == i).nonzero().squeeze(1).to(device, non_blocking=True) for i in indices.unique().tolist()}
+
+
+def gather(members: Mapping[int, Tensor], distorted: Sequence[Tensor]) -> Tensor:
+    """Puts the samples of ``members_of``, distorted group by group, back into their rows."""
+    out = distorted[0].new_empty((sum(map(len, members.values())), *distorted[0].shape[1:]))
+    for rows, images in zip(members.values(), distorted, strict=True):
+        out.index_copy_(0, rows, images)
+    return out
 
 
 def parse_distortions(raw: Any, key: str = 'distortions') -> DistortionSet:

@@ -1,18 +1,17 @@
 """The degradations of Real-ESRGAN, first and second order."""
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
 from msgspec import Meta
 from torch import Tensor
-from torch.nn import functional
 
 from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
+from dil_plugin.distortions.degradation import Draws, Parts, Process, degrade, given
 from dil_plugin.distortions.degrees import Uniform, draw, host_generator
-from dil_plugin.distortions.filtering import filter2d
-from dil_plugin.distortions.jpeg_codec import DIFFJPEG, compress
 from dil_plugin.distortions.kernels import pulse, sinc_kernels
 from dil_plugin.distortions.mixed_blur import (
     FAMILIES,
@@ -25,51 +24,11 @@ from dil_plugin.distortions.mixed_blur import (
     check_weights,
     draw_extents,
 )
-from dil_plugin.distortions.noise import Probability, draw_flags, gaussian_noise, poisson_noise
+from dil_plugin.distortions.noise import Probability, draw_flags
 from dil_plugin.distortions.resize_matrices import MODES
 
 KernelSize = Annotated[int, Meta(ge=SMALLEST, le=101, description='Largest blur kernel in pixels, odd.')]
 UpDownKeep = tuple[float, float, float]
-
-
-class Process(NamedTuple):
-    """What one pass of blur, resize, noise and JPEG draws.
-
-    Attributes:
-        kernels: ``(B, k, k)``, or None: no blur.
-        resize: Factor of the resolution; in the second pass relative to the output's.
-        mode: Interpolation of the resize.
-        gaussian: Whether the noise is Gaussian; otherwise it is Poisson.
-        level: ``(B,)``, standard deviation on the 0-255 scale, or the factor on the Poisson noise.
-        gray: ``(B,)`` of 0 and 1, whose noise is grey; None: nobody's.
-        quality: ``(B,)``, JPEG quality.
-    """
-
-    kernels: Tensor | None
-    resize: float
-    mode: str
-    gaussian: bool
-    level: Tensor
-    gray: Tensor | None
-    quality: Tensor
-
-
-class Draws(NamedTuple):
-    """What a degradation draws before it is applied; only the noise itself is left to the generator.
-
-    Attributes:
-        first: The first pass.
-        second: The second pass; None in first order.
-        final_mode: Interpolation of the last resize, to the output's size.
-        final_kernels: ``(B, k, k)``, the sinc after it; None: none.
-        jpeg_last: Whether the second JPEG comes after that resize and sinc, or before.
-    """
-
-    first: Process
-    second: Process | None
-    final_mode: str
-    final_kernels: Tensor | None
-    jpeg_last: bool
 
 
 @DISTORTION_REGISTRY.register
@@ -174,32 +133,47 @@ class RealESRGAN(Distortion, frozen=True):
 
     def apply(self, clean: Tensor, generator: torch.Generator | None) -> Tensor:
         """See the class."""
-        return degrade(clean, self.scale, self.draw(clean, generator), generator)
+        return self.apply_together([clean], generator)[0]
 
-    def draw(self, images: Tensor, generator: torch.Generator | None) -> Draws:
-        """All that one application draws, save the noise.
+    def apply_together(self, cleans: Sequence[Tensor], generator: torch.Generator | None) -> list[Tensor]:
+        """See ``Distortion``: one draw of sizes, interpolations and kinds of noise for each batch."""
+        return degrade(cleans, self.scale, self.draw(cleans, generator), generator)
+
+    def draw(self, batches: Sequence[Tensor], generator: torch.Generator | None) -> list[Draws]:
+        """All that one application to each batch draws, save the noise.
 
         Args:
-            images: ``(B, C, H, W)``, of which only shape, dtype and device matter.
+            batches: ``(B, C, H, W)`` each, of which only shape, dtype and device matter.
             generator: Source of randomness on their device.
         """
         host = host_generator(generator)
-        first = self._draw_process('', True, images, host, generator)
-        second = None
+        everyone = [True] * len(batches)
+        first = self._draw_processes('', everyone, batches, host, generator)
+        second: list[Process] | list[None] = [None] * len(batches)
         if self.order == 2:
-            second = self._draw_process('2', _chance(self.second_blur_prob, host), images, host, generator)
-        final_kernels = self._draw_final_sinc(images, generator) if self.final_sinc_prob > 0 else None
-        return Draws(first, second, _mode(host), final_kernels, _chance(0.5, host))
+            blurred = [_chance(self.second_blur_prob, host) for _ in batches]
+            second = self._draw_processes('2', blurred, batches, host, generator)
+        sincs: Parts = [None] * len(batches)
+        if self.final_sinc_prob > 0:
+            sincs = _shared(lambda like: self._draw_final_sinc(like, generator), batches, everyone)
+        return [Draws(one, two, _mode(host), sinc, _chance(0.5, host))
+                for one, two, sinc in zip(first, second, sincs, strict=True)]
 
-    def _draw_process(self, suffix: str, blurred: bool, images: Tensor, host: torch.Generator | None,
-                      generator: torch.Generator | None) -> Process:
-        kernels = self._blur(suffix).kernels(images, generator).to(images.dtype) if blurred else None
-        resize = _resize(self._get('resize_prob', suffix), self._get('resize_range', suffix), host)
-        mode, gaussian = _mode(host), _chance(self._get('gaussian_noise_prob', suffix), host)
-        levels = self._get('noise_range' if gaussian else 'poisson_scale_range', suffix)
-        return Process(kernels, resize, mode, gaussian, self._between(levels, images, generator),
-                       draw_flags(self._get('gray_noise_prob', suffix), images, generator),
-                       self._between(self._get('jpeg_range', suffix), images, generator))
+    def _draw_processes(self, suffix: str, blurred: Sequence[bool], batches: Sequence[Tensor],
+                        host: torch.Generator | None, generator: torch.Generator | None) -> list[Process]:
+        blur, everyone = self._blur(suffix), [True] * len(batches)
+        kernels = _shared(lambda like: blur.kernels(like, generator).to(like.dtype), batches, blurred)
+        chosen = []
+        for images in batches:
+            resize = _resize(self._get('resize_prob', suffix), self._get('resize_range', suffix), host)
+            mode, gaussian = _mode(host), _chance(self._get('gaussian_noise_prob', suffix), host)
+            levels = self._get('noise_range' if gaussian else 'poisson_scale_range', suffix)
+            chosen.append((resize, mode, gaussian, self._between(levels, images, generator)))
+        gray_prob, jpeg_range = self._get('gray_noise_prob', suffix), self._get('jpeg_range', suffix)
+        gray = _shared(lambda like: draw_flags(gray_prob, like, generator), batches, everyone)
+        quality = _shared(lambda like: self._between(jpeg_range, like, generator), batches, everyone)
+        return [Process(kernel, *one, flags, given(values))
+                for kernel, one, flags, values in zip(kernels, chosen, gray, quality, strict=True)]
 
     def _draw_final_sinc(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         size = self.blur_kernel_size
@@ -227,49 +201,15 @@ class RealESRGAN(Distortion, frozen=True):
         return drawn
 
 
-def degrade(clean: Tensor, scale: int, draws: Draws, generator: torch.Generator | None = None) -> Tensor:
-    """Applies what was drawn.
-
-    Args:
-        clean: ``(B, C, H, W)`` in [0, 1]; H and W multiples of ``scale``.
-        scale: The clean image's size divided by the output's.
-        draws: From ``RealESRGAN.draw``.
-        generator: Source of the noise, on the device of ``clean``.
-
-    Returns:
-        ``(B, C, H / scale, W / scale)``, multiples of 1/255 in [0, 1].
-    """
-    height, width = clean.shape[-2] // scale, clean.shape[-1] // scale
-    first, second = draws.first, draws.second
-    images = clean if first.kernels is None else filter2d(clean, first.kernels)
-    images = functional.interpolate(images, scale_factor=first.resize, mode=first.mode)
-    images = _jpeg(_noise(images, first, generator), first)
-    if second is None:
-        images = _finish(images, (height, width), draws)
-    else:
-        if second.kernels is not None:
-            images = filter2d(images, second.kernels)
-        size = (int(clean.shape[-2] / scale * second.resize), int(clean.shape[-1] / scale * second.resize))
-        images = _noise(functional.interpolate(images, size=size, mode=second.mode), second, generator)
-        if draws.jpeg_last:
-            images = _jpeg(_finish(images, (height, width), draws), second)
-        else:
-            images = _finish(_jpeg(images, second), (height, width), draws)
-    return (images * 255).round_().clamp_(0, 255).div_(255)
-
-
-def _noise(images: Tensor, process: Process, generator: torch.Generator | None) -> Tensor:
-    noise = gaussian_noise if process.gaussian else poisson_noise
-    return noise(images, process.level, process.gray, generator).add_(images).clamp_(0, 1)
-
-
-def _jpeg(images: Tensor, process: Process) -> Tensor:
-    return compress(images.clamp(0, 1), process.quality, DIFFJPEG)
-
-
-def _finish(images: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:
-    images = functional.interpolate(images, size=size, mode=draws.final_mode)
-    return images if draws.final_kernels is None else filter2d(images, draws.final_kernels)
+def _shared(function: Callable[[Tensor], Tensor | None], batches: Sequence[Tensor], wanted: Sequence[bool]) -> Parts:
+    """What ``function`` draws for the samples of the wanted batches in one call, by batch; None for the others."""
+    sizes = [len(images) for images, want in zip(batches, wanted, strict=True) if want]
+    if not sizes:
+        return [None] * len(batches)
+    like = batches[0][:1].expand(sum(sizes), *batches[0].shape[1:])  # a view: only its shape, dtype and device count
+    drawn = function(like)
+    parts = iter(drawn.split(sizes) if drawn is not None else [None] * len(sizes))
+    return [next(parts) if want else None for want in wanted]
 
 
 def _unit(host: torch.Generator | None) -> float:

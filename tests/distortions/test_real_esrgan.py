@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dil_plugin.distortions import MixedBlur, RealESRGAN, parse_distortions, usm_sharpen
+from dil_plugin.distortions.degradation import Draws, degrade
 from dil_plugin.distortions.kernels import pulse
-from dil_plugin.distortions.real_esrgan import Draws, degrade
 from dil_plugin.errors import OptionError
 
 PROBABILITIES = {'gaussian_noise_prob': 0.5, 'gray_noise_prob': 0.4, 'second_blur_prob': 0.8}
@@ -136,8 +136,8 @@ class TestAgainstBasicSR:
     def test_equals_feed_data(self, order: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """All draws, branches and degrees; single coefficients may be rounded otherwise, for floats that differ."""
         distortion, clean = RealESRGAN(order), photographs()
-        draws = distortion.draw(clean, seeded(seed))
-        ours = degrade(clean, 4, draws)
+        draws, = distortion.draw([clean], seeded(seed))
+        ours, = degrade([clean], 4, [draws])
         theirs, _ = basicsr_feed_data(clean, draws, distortion, monkeypatch)
         difference = (ours - theirs).abs() * 255
         assert ours.shape == (3, 3, 32, 32)
@@ -145,7 +145,7 @@ class TestAgainstBasicSR:
         assert difference.mean() < 0.02
 
     def test_the_seeds_reach_all_branches(self) -> None:
-        drawn = [RealESRGAN(2).draw(photographs(), seeded(seed)) for seed in range(12)]
+        drawn = [RealESRGAN(2).draw([photographs()], seeded(seed))[0] for seed in range(12)]
         passes = [one for draws in drawn for one in (draws.first, draws.second)]
         assert {one.gaussian for one in passes} == {True, False}
         assert {one.mode for one in passes} == {'area', 'bilinear', 'bicubic'} == {d.final_mode for d in drawn}
@@ -156,19 +156,19 @@ class TestAgainstBasicSR:
     @pytest.mark.parametrize('scale', [1, 2])
     def test_other_scales(self, scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
         distortion, clean = RealESRGAN(2, scale=scale), photographs(96)
-        draws = distortion.draw(clean, seeded(3))
+        draws, = distortion.draw([clean], seeded(3))
         theirs, _ = basicsr_feed_data(clean, draws, distortion, monkeypatch)
-        difference = (degrade(clean, scale, draws) - theirs).abs() * 255
+        difference = (degrade([clean], scale, [draws])[0] - theirs).abs() * 255
         assert (difference < 0.01).float().mean() > 0.99
 
     def test_sharpened_target(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """``gt_usm``: the target is sharpened, and the distorted image made from the sharpened one."""
         distortion, clean = RealESRGAN(2), photographs()
-        draws = distortion.draw(clean, seeded(5))
+        draws, = distortion.draw([clean], seeded(5))
         sharp = usm_sharpen(clean)
         theirs, target = basicsr_feed_data(clean, draws, distortion, monkeypatch, gt_usm=True)
         torch.testing.assert_close(sharp, target, rtol=0, atol=1e-5)
-        assert ((degrade(sharp, 4, draws) - theirs).abs() * 255 < 0.01).float().mean() > 0.99
+        assert ((degrade([sharp], 4, [draws])[0] - theirs).abs() * 255 < 0.01).float().mean() > 0.99
 
 
 def basicsr_kernels(count: int, **changed: Any) -> np.ndarray:
@@ -238,7 +238,7 @@ class TestDraws:
 
     def test_frequencies(self) -> None:
         small = RealESRGAN(2, blur_kernel_size=7, blur_kernel_size2=7)  # for speed alone
-        drawn = [small.draw(torch.rand(3, 3, 1, 1), seeded(seed)) for seed in range(1500)]
+        drawn = [small.draw([torch.rand(3, 3, 1, 1)], seeded(seed))[0] for seed in range(1500)]
         resizes = np.array([draws.first.resize for draws in drawn])
         assert stats.chisquare([(resizes > 1).sum(), (resizes < 1).sum(), (resizes == 1).sum()],
                                [300, 1050, 150]).pvalue > 1e-3
