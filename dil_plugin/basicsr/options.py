@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
 import torch
 import yaml
 
@@ -15,7 +14,8 @@ from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
-from dil_plugin.distortions import DistortionSet, RealESRGAN, parse_distortions
+from dil_plugin.basicsr.real_esrnet_options import patch_size, take_flat_options
+from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
 from dil_plugin.options import did_you_mean
@@ -81,6 +81,7 @@ def complete_options(opt: dict[str, Any]) -> None:
     _check_values(opt)
     ours = opt.get('model_type') == MODEL
     if ours and opt['is_train']:
+        take_flat_options(opt)
         dil, distortions = parse_training_options(opt)
         expected = opt.get('scale', 1)
         if isinstance(distortions, DistortionSet) and distortions.scale != expected:
@@ -88,7 +89,6 @@ def complete_options(opt: dict[str, Any]) -> None:
                               f'by {distortions.scale}; set scale in its entries (where the type has it) or at the top '
                               'level')
         _check_batch_size(opt, dil, distortions)
-        _refuse_misplaced(opt)
         _warn_of_pairs(opt, dil)
     elif opt['is_train'] and 'dil' in (opt.get('train') or {}):
         sys.stderr.write(f'Warning: train.dil has no effect with model_type {opt.get("model_type")} (only {MODEL}).\n')
@@ -182,19 +182,6 @@ def _check_values(opt: Mapping[str, Any]) -> None:
         raise OptionError(f"val.save_img: expected true or false, got {opt['val'].get('save_img')!r}")
 
 
-def _refuse_misplaced(opt: Mapping[str, Any]) -> None:
-    """Options of RealESRNetModel and RealESRGANDataset, which here stand in a RealESRGAN entry and nowhere else."""
-    names = {field.encode_name for field in msgspec.structs.fields(RealESRGAN)} - {'scale'}
-    for key, block in (('', opt), ('datasets.train.', opt['datasets'].get('train') or {})):
-        found = [name for name in block if name in names]
-        if found:
-            raise OptionError(f'{key}{found[0]}: {MODEL} reads it in the RealESRGAN entry of the distortions block; '
-                              f'move there: {", ".join(found)}')
-    for name in ('queue_size', 'high_order_degradation'):
-        if name in opt:
-            raise OptionError(f'{name}: an option of RealESRNetModel that {MODEL} does not have; remove it')
-
-
 def import_modules(opt: Mapping[str, Any]) -> None:
     """Imports the modules of the option ``custom_imports``: confounders, networks and data sets of the user's own.
 
@@ -241,7 +228,7 @@ def _check_batch_size(opt: Mapping[str, Any], dil: DILOptions, distortions: Dist
         size = train.get('batch_size_per_gpu')
         if not isinstance(size, int) or size < 1:
             raise OptionError(f'datasets.train.batch_size_per_gpu: expected an integer >= 1, got {size!r}')
-        build_sampler(dil, distortions).check_batch_size(size)
+        build_sampler(dil, distortions, crop=patch_size(opt), queue_size=opt.get('queue_size')).check_batch_size(size)
 
 
 def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> None:
@@ -277,10 +264,11 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
     if distortions.scale != options.scale:
         raise OptionError(f'{key}.distortions: they divide the resolution by {distortions.scale}, but scale is '
                           f'{options.scale}')
-    if train and distortions.min_size > options.gt_size:
+    if train and distortions.min_size > options.synthesis_size:
         names = ', '.join(dict.fromkeys(d.label for d in distortions))
-        raise OptionError(f'{key}.gt_size: {options.gt_size} is less than the {distortions.min_size} pixels that the '
-                          f'distortions need ({names})')
+        option = 'gt_size' if options.crop_pad_size is None else 'crop_pad_size'
+        raise OptionError(f'{key}.{option}: {options.synthesis_size} is less than the {distortions.min_size} pixels '
+                          f'that the distortions need ({names})')
     if train and ours and list(distortions) != list(parse_distortions(opt['distortions'])):
         raise OptionError(f'{key}.distortions: with {MODEL} the training data set takes the confounders of the top '
                           "level's distortions block; remove this one")

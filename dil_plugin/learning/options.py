@@ -8,7 +8,7 @@ import torch
 from msgspec import UNSET, Meta, UnsetType
 
 from dil_plugin.learning import hessian
-from dil_plugin.learning.types import Average, Params
+from dil_plugin.learning.types import Average, Mark, Params
 from dil_plugin.learning.variants import (
     ERM,
     ParallelFirstOrder,
@@ -17,7 +17,7 @@ from dil_plugin.learning.variants import (
     SerialSecondOrder,
     Variant,
 )
-from dil_plugin.learning.virtual_update import ReptileWalk, identity
+from dil_plugin.learning.virtual_update import ReptileWalk, identity, unmarked
 from dil_plugin.options import convert
 
 VARIANTS: dict[str, type[Variant]] = {
@@ -95,7 +95,11 @@ def parse_dil_options(raw: Any, key: str = 'train.dil') -> DILOptions:
     return convert(raw, DILOptions, key)
 
 
-def build_variant(options: DILOptions, params: Params, seed: int = 0, average: Average = identity) -> Variant:
+def build_variant(options: DILOptions,
+                  params: Params,
+                  seed: int = 0,
+                  average: Average = identity,
+                  mark: Mark = unmarked) -> Variant:
     """The variant that the options describe.
 
     Args:
@@ -103,21 +107,23 @@ def build_variant(options: DILOptions, params: Params, seed: int = 0, average: A
         params: ``theta``; Reptile walks allocate their fast weights like it.
         seed: Seeds the order of the confounders (``sf``); must be the same on all ranks.
         average: Averages gradients over the processes of a distributed run.
+        mark: Told when the inner steps are done, so that a step's time can be told by part.
     """
     inner = options.inner_or_default
     difference = options.hvp == 'finite_difference'
     if options.variant == 'erm':
         return ERM(average)
     if options.variant == 'ss':
-        return SerialSecondOrder(inner.lr, hessian.finite_difference if difference else hessian.exact, average)
+        return SerialSecondOrder(inner.lr, hessian.finite_difference if difference else hessian.exact, average,
+                                 mark)
     if options.variant == 'ps':
         return ParallelSecondOrder(inner.lr, hessian.finite_difference if difference else hessian.exact_recomputed,
-                                   average)
+                                   average, mark)
     if isinstance(inner, Adam):
         walk = ReptileWalk(params, partial(torch.optim.Adam, lr=inner.lr, betas=inner.betas, eps=inner.eps), average)
     else:
         walk = ReptileWalk(params, partial(torch.optim.SGD, lr=inner.lr), average)
     if options.variant == 'pf':
-        return ParallelFirstOrder(walk)
+        return ParallelFirstOrder(walk, mark)
     generator = None if options.order == 'fixed' else torch.Generator().manual_seed(seed)
-    return SerialFirstOrder(walk, generator)
+    return SerialFirstOrder(walk, generator, mark)

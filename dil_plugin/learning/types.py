@@ -26,6 +26,9 @@ LossFunction = Callable[[Params, Pair], Tensor]
 Average = Callable[[Grads], Grads]
 """Averages gradients over the processes of a distributed run; the identity in a single process."""
 
+Mark = Callable[[str], None]
+"""Told what a step has just done, ``inner`` or ``outer``, by whoever measures its time."""
+
 
 @dataclass(frozen=True)
 class MetaBatch:

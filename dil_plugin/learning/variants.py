@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dil_plugin.learning.hessian import InnerGradientFunction, exact, exact_recomputed
-from dil_plugin.learning.types import Average, Grads, LossFunction, MetaBatch, MetaGradient, Pair, Params
-from dil_plugin.learning.virtual_update import ReptileWalk, gradient, identity, virtual_update
+from dil_plugin.learning.types import Average, Grads, LossFunction, Mark, MetaBatch, MetaGradient, Pair, Params
+from dil_plugin.learning.virtual_update import ReptileWalk, gradient, identity, unmarked, virtual_update
 
 
 class Variant(Protocol):
@@ -70,9 +70,10 @@ class SerialFirstOrder:
     uses_confounders: ClassVar[bool] = True
     uses_query: ClassVar[bool] = False
 
-    def __init__(self, walk: ReptileWalk, generator: torch.Generator | None = None) -> None:
+    def __init__(self, walk: ReptileWalk, generator: torch.Generator | None = None, mark: Mark = unmarked) -> None:
         self.walk = walk
         self.generator = generator
+        self.mark = mark
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
         """See ``Variant``."""
@@ -82,6 +83,7 @@ class SerialFirstOrder:
         self.walk.start(params)
         for i in order:
             values[i] = self.walk.step(loss, [batch.confounders[i]])
+        self.mark('inner')
         return MetaGradient(self.walk.displacement(params), inner_losses=torch.cat(values))
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,13 +109,15 @@ class ParallelFirstOrder:
     uses_confounders: ClassVar[bool] = True
     uses_query: ClassVar[bool] = True
 
-    def __init__(self, walk: ReptileWalk) -> None:
+    def __init__(self, walk: ReptileWalk, mark: Mark = unmarked) -> None:
         self.walk = walk
+        self.mark = mark
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
         """See ``Variant``."""
         self.walk.start(params)
         inner = self.walk.step(loss, batch.confounders)
+        self.mark('inner')
         outer = self.walk.step(loss, [_query(batch)])
         return MetaGradient(self.walk.displacement(params), inner, outer.squeeze(0))
 
@@ -136,15 +140,21 @@ class SerialSecondOrder(_Stateless):
         alpha: The inner learning rate.
         inner: How the Hessian is multiplied.
         average: Averages over processes.
+        mark: Told when inner and outer parts are done.
     """
 
     uses_confounders: ClassVar[bool] = True
     uses_query: ClassVar[bool] = True
 
-    def __init__(self, alpha: float, inner: InnerGradientFunction = exact, average: Average = identity) -> None:
+    def __init__(self,
+                 alpha: float,
+                 inner: InnerGradientFunction = exact,
+                 average: Average = identity,
+                 mark: Mark = unmarked) -> None:
         self.alpha = alpha
         self.inner = inner
         self.average = average
+        self.mark = mark
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
         """See ``Variant``."""
@@ -154,6 +164,7 @@ class SerialSecondOrder(_Stateless):
         for pair in batch.confounders:
             inner = self.inner(loss, params, pair)
             phi = virtual_update(params, self.average(inner.grads), self.alpha)
+            self.mark('inner')
             outer = loss(phi, _query(batch))
             v = self.average(gradient(outer / n, phi))
             torch._foreach_add_(v, self.average(inner.product(v)), alpha=-self.alpha)
@@ -163,6 +174,7 @@ class SerialSecondOrder(_Stateless):
                 total = v
             inner_losses.append(inner.value)
             outer_losses.append(outer.detach())
+            self.mark('outer')
             del inner, phi, outer, v  # parameter-sized, and not to live on beside the next confounder's
         return MetaGradient(total, torch.stack(inner_losses), torch.stack(outer_losses).mean())
 
@@ -177,6 +189,7 @@ class ParallelSecondOrder(_Stateless):
         alpha: The inner learning rate.
         inner: How the Hessian is multiplied; the default holds no graph between the inner and the outer loss.
         average: Averages over processes.
+        mark: Told when inner and outer parts are done.
     """
 
     uses_confounders: ClassVar[bool] = True
@@ -185,10 +198,12 @@ class ParallelSecondOrder(_Stateless):
     def __init__(self,
                  alpha: float,
                  inner: InnerGradientFunction = exact_recomputed,
-                 average: Average = identity) -> None:
+                 average: Average = identity,
+                 mark: Mark = unmarked) -> None:
         self.alpha = alpha
         self.inner = inner
         self.average = average
+        self.mark = mark
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
         """See ``Variant``."""
@@ -197,6 +212,7 @@ class ParallelSecondOrder(_Stateless):
         mean = _sum([one.grads for one in inner])
         torch._foreach_div_(mean, n)
         phi = virtual_update(params, self.average(mean), self.alpha)
+        self.mark('inner')
         outer = loss(phi, _query(batch))
         v = self.average(gradient(outer, phi))
         curvature: Grads = [torch.zeros_like(g) for g in v]

@@ -17,6 +17,10 @@ def identity(grads: Grads) -> Grads:
     return grads
 
 
+def unmarked(part: str) -> None:
+    """The mark where nobody measures."""
+
+
 def gradient(value: Tensor, params: Params, create_graph: bool = False) -> Grads:
     """``d value / d params``, zeros for parameters that the value does not depend on.
 

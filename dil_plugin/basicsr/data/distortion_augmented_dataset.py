@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from basicsr.data.transforms import augment, mod_crop, paired_random_crop
@@ -29,12 +30,14 @@ class DistortionAugmentedDataset(data.Dataset):
 
     In training it gives random patches, flipped and rotated as BasicSR does. With ``distort_on: worker`` a sample holds
 
-    * ``gt``: the clean patch, ``(3, gt_size, gt_size)``, RGB in [0, 1], float32;
+    * ``gt``: the clean patch, ``(3, gt_size, gt_size)``, RGB in [0, 1], float32, cut after distortion from one of
+      ``crop_pad_size`` where that is given;
     * ``lq``: the patch under one confounder, drawn anew for every sample (all that ``SRModel`` needs);
     * ``counterfactuals``: ``(n, 3, h, w)``, the patch under every confounder (for ``DILModel``);
 
-    with ``distort_on: device`` it holds ``gt`` alone and ``DILModel`` distorts whole batches on the GPU. A sample
-    depends on the seed and on the number of its draw, not on the number of workers.
+    with ``distort_on: device`` it holds ``gt`` alone, of ``crop_pad_size``, and ``DILModel`` distorts whole batches on
+    the GPU and cuts the patches. A sample depends on the seed and on the number of its draw, not on the number of
+    workers.
 
     In validation and testing it gives whole images, cropped to a multiple of ``scale``, with one fixed distortion whose
     randomness depends on ``seed``, the names of folder and image and the distortion alone: all methods see the same
@@ -72,6 +75,7 @@ class DistortionAugmentedDataset(data.Dataset):
         seeds = self._seeds(index)
         with python_random_seeded(seeds[0]):
             patch = self._patch(image, path)
+            corner = self._corner()
         gt = to_tensor(patch)
         if self.options.gt_usm and self.options.distort_on == 'worker':  # device: DILModel does it
             gt = usm_sharpen(gt[None])[0]
@@ -84,6 +88,7 @@ class DistortionAugmentedDataset(data.Dataset):
             if self.options.counterfactuals:
                 versions = self.distortions.counterfactuals(gt[None], generator)
                 sample['counterfactuals'] = torch.cat(versions)
+            self._cut(sample, corner)
         return sample
 
     def _whole_image(self, path: str, image: np.ndarray) -> dict[str, Any]:
@@ -108,8 +113,27 @@ class DistortionAugmentedDataset(data.Dataset):
         if min(height, width) < size:
             raise DataError(f"image '{path}' of {self.key}.dataroot_gt {self.options.dataroot_gt}: {height}x{width} "
                             f'pixels are less than {self.key}.gt_size {size}')
+        size = self.options.synthesis_size
+        height, width = image.shape[:2]
+        if min(height, width) < size:  # larger than gt_size, smaller than crop_pad_size
+            image = cv2.copyMakeBorder(image, 0, max(0, size - height), 0, max(0, size - width), cv2.BORDER_REFLECT_101)
         patch, _ = paired_random_crop(image, image, size, 1, path)
         return augment(patch, self.options.use_hflip, self.options.use_rot)
+
+    def _corner(self) -> tuple[int, int]:
+        """Where the patch of ``gt_size`` is cut from the distorted crop, in pixels of the distorted image."""
+        room = (self.options.synthesis_size - self.options.gt_size) // self.options.scale
+        return (random.randint(0, room), random.randint(0, room)) if room else (0, 0)
+
+    def _cut(self, sample: dict[str, Any], corner: tuple[int, int]) -> None:
+        """Cuts the patch of ``gt_size`` from the clean crop and its versions; DILModel does it for ``device``."""
+        if self.options.synthesis_size == self.options.gt_size:
+            return
+        for name, scale in (('gt', self.options.scale), ('lq', 1), ('counterfactuals', 1)):
+            if name in sample:
+                side = self.options.gt_size // self.options.scale * scale
+                top, left = (place * scale for place in corner)
+                sample[name] = sample[name][..., top:top + side, left:left + side].contiguous()
 
     def _seeds(self, index: int) -> list[int]:
         """Seeds for the patch and for the distortions of one draw."""

@@ -30,8 +30,9 @@ def clean_images(options: DatasetOptions, key: str) -> list[str]:
     if not os.path.isdir(root):
         raise DataError(f'{key}.dataroot_gt: there is no folder {root}')
     if options.io_backend['type'] == 'lmdb':
-        if options.meta_info_file:
-            raise OptionError(f'{key}.meta_info_file: only for io_backend type disk; an LMDB has its own meta_info.txt')
+        if options.listed_in:
+            name = 'meta_info_file' if options.meta_info_file else 'meta_info'
+            raise OptionError(f'{key}.{name}: only for io_backend type disk; an LMDB has its own meta_info.txt')
         paths = _lmdb_keys(options, key)
     else:
         paths = _files(options, key)
@@ -67,16 +68,18 @@ def check_file_sizes(paths: list[str], least: int, key: str, needed_for: str) ->
 
 def _files(options: DatasetOptions, key: str) -> list[str]:
     root = options.dataroot_gt
-    if not options.meta_info_file:
+    listed_in = options.listed_in
+    if not listed_in:
         names = scandir(root, recursive=False, full_path=True)
         return sorted(name for name in names if name.lower().endswith(IMAGE_SUFFIXES))
-    if not os.path.isfile(options.meta_info_file):
-        raise DataError(f'{key}.meta_info_file: there is no file {options.meta_info_file}')
-    with open(options.meta_info_file) as file:
+    option = f'{key}.{"meta_info_file" if options.meta_info_file else "meta_info"}'
+    if not os.path.isfile(listed_in):
+        raise DataError(f'{option}: there is no file {listed_in}')
+    with open(listed_in) as file:
         paths = [os.path.join(root, line.split(' (')[0].strip()) for line in file if line.strip()]
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
-        raise DataError(f'{key}.meta_info_file: {options.meta_info_file} lists {len(missing)} files that are not in '
+        raise DataError(f'{option}: {listed_in} lists {len(missing)} files that are not in '
                         f'{root}, the first is {missing[0]}')
     return paths
 

@@ -42,6 +42,15 @@ class DatasetOptions(LoaderOptions, frozen=True, forbid_unknown_fields=True, kw_
     io_backend: Annotated[dict[str, Any], Meta(description='{type: lmdb} or {type: disk}.')]
     meta_info_file: Annotated[str | None,
                               Meta(description='A text file of image names, one a line, to take of a folder.')] = None
+    meta_info: Annotated[str | None,
+                         Meta(description='The same, by the name that RealESRGANDataset has for it.')] = None
+    crop_pad_size: Annotated[Size | None,
+                             Meta(description='Side of the clean crop that is distorted; the patch of gt_size is cut '
+                                  'from it afterwards, as Real-ESRNet does with 400, so that it is free of borders. '
+                                  'Smaller images are padded by reflection. Default: gt_size.')] = None
+    use_shuffle: Annotated[bool,
+                           Meta(description='Only true: training data are always shuffled. Stands in many YAML files '
+                                'of BasicSR, which does not read it either.')] = True
     distort_on: Annotated[Literal['worker', 'device'],
                           Meta(description='Where training patches are distorted: in the data workers, or on the '
                                "network's device. Default: device for DILModel, worker for other models.")] = 'worker'
@@ -53,6 +62,16 @@ class DatasetOptions(LoaderOptions, frozen=True, forbid_unknown_fields=True, kw_
     gt_usm: Annotated[bool, Meta(description='Sharpen clean training patches before they are distorted (unsharp '
                                  "masking, as Real-ESRGAN). Default: the top level's gt_usm.")] = False
 
+    @property
+    def synthesis_size(self) -> int:
+        """Side of the clean crop that is distorted, in pixels."""
+        return self.crop_pad_size or self.gt_size
+
+    @property
+    def listed_in(self) -> str | None:
+        """The file that lists the images to take, by either of its names."""
+        return self.meta_info_file or self.meta_info
+
 
 def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
     """The typed options of a data set block.
@@ -61,10 +80,20 @@ def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
         OptionError: An option is unknown or wrong, or ``gt_size`` is not a multiple of ``scale``.
     """
     options = convert(raw, DatasetOptions, key)
+    if options.meta_info is not None and options.meta_info_file is not None:
+        raise OptionError(f'{key}.meta_info: {options.meta_info}, but meta_info_file is there too; allowed: one of '
+                          'them')
+    if not options.use_shuffle:
+        raise OptionError(f'{key}.use_shuffle: got false; allowed: true, training data are always shuffled')
     check_backend(options.io_backend, f'{key}.io_backend')
     check_patch_size(options, key)
-    if options.gt_usm and options.gt_size < USM_MIN_SIZE:
-        raise OptionError(f'{key}.gt_size: {options.gt_size} is less than the {USM_MIN_SIZE} pixels that gt_usm needs')
+    crop = options.crop_pad_size
+    if crop is not None and (crop < options.gt_size or crop % options.scale):
+        raise OptionError(f'{key}.crop_pad_size: {crop}; allowed: multiples of scale {options.scale} that are at least '
+                          f'gt_size {options.gt_size}')
+    if options.gt_usm and options.synthesis_size < USM_MIN_SIZE:
+        raise OptionError(f'{key}.gt_size: {options.synthesis_size} is less than the {USM_MIN_SIZE} pixels that gt_usm '
+                          'needs')
     return options
 
 

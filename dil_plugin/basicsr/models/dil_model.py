@@ -13,13 +13,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dil_plugin.basicsr.models.meta_training import build_sampler
+from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
+from dil_plugin.basicsr.real_esrnet_options import patch_size
 from dil_plugin.checkpoints import NOTES, load_checkpoint, notes_of_training, save_atomically
 from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Pair, average_over_ranks, build_variant
 from dil_plugin.learning.objective import select_outputs
+from dil_plugin.sampling import MetaBatchSampler
 
+PARTS = ('synthesis', 'inner', 'outer')
 _RANK_STRIDE = 1_000_003  # keeps the draws of the ranks, and those of the network's initialisation, apart
 
 
@@ -99,8 +103,9 @@ class DILModel(SRModel):
         seed, rank = int(self.opt['manual_seed']), int(self.opt['rank'])
         self.loss = NetworkLoss(self.net_g, self._criterion, self.dil.outputs)
         self.params = self.loss.parameters()
-        self.variant = build_variant(self.dil, self.params, seed, average_over_ranks)
-        self.sampler = build_sampler(self.dil, self.distortions, self._sampler_seed(0), self.device)
+        self.stopwatch = Stopwatch(self.device, PARTS)
+        self.variant = build_variant(self.dil, self.params, seed, average_over_ranks, self.stopwatch.mark)
+        self.sampler = self._sampler(0)
         self.log_parts: dict[str, Tensor] = {}
         self.log_dict: OrderedDict[str, Any] = OrderedDict()
         self._pbar = tqdm(
@@ -113,6 +118,10 @@ class DILModel(SRModel):
 
     def _sampler_seed(self, current_iter: int) -> int:
         return (int(self.opt['manual_seed']) + (self.opt['rank'] + 1) * _RANK_STRIDE + 7919 * current_iter) % 2**62
+
+    def _sampler(self, current_iter: int) -> MetaBatchSampler:
+        return build_sampler(self.dil, self.distortions, self._sampler_seed(current_iter), self.device,
+                             patch_size(self.opt), self.opt.get('queue_size'))
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Moves a batch to the device: ``gt``, and where the data set gives them ``lq``, ``counterfactuals`` and pairs.
@@ -137,8 +146,11 @@ class DILModel(SRModel):
         """One meta-step; for ERM its equivalent in plain steps."""
         if not hasattr(self, 'gt'):
             raise DataError('datasets.train: the data set gives no gt; DIL needs the clean images')
+        self.stopwatch.start()
         steps = []
-        for batch in self._meta_batches():
+        batches = self._meta_batches()
+        self.stopwatch.mark('synthesis')
+        for batch in batches:
             step = self.variant(self.loss, self.params, batch)
             for param, grad in zip(self.params.values(), step.grads, strict=True):
                 param.grad = grad
@@ -147,6 +159,7 @@ class DILModel(SRModel):
         self.optimizer_g.zero_grad(set_to_none=True)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+        self.stopwatch.mark('outer')
         self._log(steps)
         self._pbar.update(current_iter - self._pbar.n)
         if current_iter == self._pbar.total:
@@ -185,11 +198,18 @@ class DILModel(SRModel):
         self.log_dict = log
 
     def get_current_log(self) -> OrderedDict[str, float]:
-        """The last step's losses, averaged over the processes, as numbers."""
+        """The last step's losses, averaged over the processes, as numbers; and the time of a step by part.
+
+        ``t_synthesis``, ``t_inner`` and ``t_outer`` are seconds, means over the steps since the last call: distorting
+        the patches; the virtual updates; the outer gradient with its Hessian-vector products, optimiser and EMA. How
+        long a step waited for its data BasicSR prints itself, in brackets.
+        """
         if not self.log_dict:
             return OrderedDict()
         values = average_over_ranks([torch.stack([v.detach().float() for v in self.log_dict.values()])])[0].tolist()
-        return OrderedDict(zip(self.log_dict, values, strict=True))
+        log = OrderedDict(zip(self.log_dict, values, strict=True))
+        log.update({f't_{part}': seconds for part, seconds in self.stopwatch.means().items()})
+        return log
 
     def test(self) -> None:
         """Restores ``lq``; of a network with several outputs the one that ``train.dil.outputs`` says, or the last.
@@ -258,5 +278,4 @@ class DILModel(SRModel):
             self.sampler.load_state_dict(saved['sampler'])
         else:  # the state holds the generators of rank 0 and of its device: draw anew, and not what was drawn before
             get_root_logger().info('The draws of the confounders go on from a new seed.')
-            seed = self._sampler_seed(resume_state['iter'])
-            self.sampler = build_sampler(self.dil, self.distortions, seed, self.device)
+            self.sampler = self._sampler(resume_state['iter'])
