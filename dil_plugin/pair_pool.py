@@ -63,13 +63,13 @@ class PairPool:
 
     def state_dict(self) -> dict[str, Any]:
         """What the pool holds."""
-        return {'size': self.size, 'filled': self.filled, 'rows': [row.cpu() for row in self.rows]}
+        return {'size': self.size, 'filled': self.filled, 'rows': [row.to('cpu', copy=True) for row in self.rows]}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device | str) -> None:
         """Restores ``state_dict``; a pool of another size starts empty."""
         same = state['size'] == self.size
         self.filled = state['filled'] if same else 0
-        self.rows = [row.to(device) for row in state['rows']] if same else []
+        self.rows = [row.to(device, copy=True) for row in state['rows']] if same else []
 
 
 def replaced(batches: Sequence[MetaBatch], exchange: Exchange) -> list[MetaBatch]:

@@ -317,3 +317,70 @@ class TestCalls:
         with pytest.raises(OptionError) as error:
             parse_distortions([yaml.safe_load(text)])
         assert all(word in str(error.value) for word in words), error.value
+
+
+class TestTogether:
+
+    @pytest.mark.usefixtures('fixed_noise')
+    @pytest.mark.parametrize('order', [1, 2])
+    def test_equals_one_after_the_other(self, order: int) -> None:
+        """Given the same draws, batches of different length are degraded as if each were alone."""
+        distortion = RealESRGAN(order)
+        cleans = [photographs(), photographs()[1:], photographs()[:1], photographs()]
+        draws = distortion.draw(cleans, seeded(7))
+        assert [len(one.first.quality) for one in draws] == [3, 2, 1, 3]
+        together = degrade(cleans, 4, draws)
+        for clean, one, drawn in zip(cleans, together, draws, strict=True):
+            alone, = degrade([clean], 4, [drawn])
+            difference = (one - alone).abs() * 255
+            assert (difference < 0.01).float().mean() > 0.999
+            assert difference.mean() < 0.01
+
+    def test_draws_of_each_batch_are_its_own(self) -> None:
+        distortion = RealESRGAN(2)
+        draws = distortion.draw([torch.rand(2, 3, 64, 64)] * 40, seeded())
+        assert len({one.first.resize for one in draws}) > 25
+        assert {one.jpeg_last for one in draws} == {True, False}
+        assert 2 <= sum(one.second.kernels is None for one in draws) <= 16
+        kernels = torch.cat([one.first.kernels for one in draws])
+        assert len({tuple(kernel.flatten().tolist()) for kernel in kernels}) == 80
+
+    def test_one_batch_draws_what_a_call_draws(self) -> None:
+        """The order of the draws is that of a single call, so that a seed gives the same image as before."""
+        clean = photographs()
+        assert torch.equal(RealESRGAN(2)(clean, seeded(3)), RealESRGAN(2).together([clean], seeded(3))[0])
+
+    def test_frequencies_in_a_set(self) -> None:
+        """Equal confounders of a set are drawn together and still independently."""
+        small = RealESRGAN(1, blur_kernel_size=7)
+        resizes = np.array([one.first.resize for k in range(60)
+                            for one in small.draw([torch.rand(1, 3, 1, 1)] * 25, seeded(k))])
+        assert stats.chisquare([(resizes > 1).sum(), (resizes < 1).sum(), (resizes == 1).sum()],
+                               [300, 1050, 150]).pvalue > 1e-3
+
+    def test_batches_must_be_alike(self) -> None:
+        with pytest.raises(ValueError, match='must be alike'):
+            RealESRGAN(1).together([torch.rand(1, 3, 64, 64), torch.rand(1, 3, 68, 64)])
+        with pytest.raises(ValueError, match='at least'):
+            RealESRGAN(1).together([torch.rand(1, 3, 64, 64), torch.rand(1, 3, 8, 8)])
+        assert RealESRGAN(1).together([]) == []
+
+    def test_half_precision_comes_back(self) -> None:
+        assert [image.dtype for image in RealESRGAN(1).together([torch.rand(1, 3, 64, 64).half()] * 2)] == [
+            torch.float16] * 2
+
+    def test_set_distorts_each_batch_by_its_own_confounder(self) -> None:
+        """Equal ones together, whatever stands between them; results come back in their places."""
+        confounders = parse_distortions([
+            {'type': 'RealESRGAN', 'order': 1, 'draws': 2}, {'type': 'Downsample', 'scale': 4},
+            {'type': 'RealESRGAN', 'order': 2}])
+        clean = photographs(96)
+        batches = [(0, clean), (2, clean), (3, clean[:1]), (1, clean[:2]), (2, clean[1:])]
+        out = confounders.together(batches, seeded(1))
+        assert [len(images) for images in out] == [3, 3, 1, 2, 2]
+        small = functional.interpolate(clean, scale_factor=0.25, mode='bicubic').clamp(0, 1)
+        torch.testing.assert_close(out[1], small, rtol=0, atol=1e-5)
+        torch.testing.assert_close(out[4], small[1:], rtol=0, atol=1e-5)
+        for images, (_, source) in zip(out, batches, strict=True):
+            reference = functional.interpolate(source, scale_factor=0.25, mode='area')
+            assert (images - reference).abs().mean() < 0.12  # of its own clean batch, and no other
