@@ -14,7 +14,7 @@ from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
-from dil_plugin.basicsr.real_esrnet_options import patch_size, take_flat_options
+from dil_plugin.basicsr.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
 from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
@@ -248,6 +248,8 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
         if not isinstance(dataset.get('gt_size'), int):
             raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got '
                               f'{dataset.get("gt_size")!r}')
+        if ours and opt.get('gt_size') is not None:  # as a Real-ESRNet YAML has it
+            dataset.setdefault('crop_pad_size', max(THEIR_CROP, opt['gt_size']))
     if dataset.get('distortions') is None:
         if opt.get('distortions') is None:
             raise OptionError(f'{key}.distortions: neither this data set nor the top level has a distortions block')

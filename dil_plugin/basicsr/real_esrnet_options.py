@@ -4,6 +4,7 @@ Their degrees stand at the top level and in the training data set's block. Here 
 ``distortions`` block takes those that it does not give itself, so that such a YAML becomes one of DIL by two blocks.
 """
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 
 from dil_plugin.distortions import RealESRGAN
 from dil_plugin.errors import OptionError
+from dil_plugin.options import convert
 
 DEGREES = [field.encode_name for field in msgspec.structs.fields(RealESRGAN) if field.name not in ('order', 'scale')]
 """The options that both have, by the same names."""
@@ -36,9 +38,10 @@ def take_flat_options(opt: dict[str, Any]) -> None:
     if flat:
         entries = list(_entries(opt.get('distortions')))
         if not entries:
-            key = next(iter(flat))
-            raise OptionError(f'{key}: a degree of RealESRGAN, but the distortions block has no entry of that type to '
-                              'take it; give one, as in - {type: RealESRGAN, order: 1, draws: 4}, or remove it')
+            raise OptionError(f'{_where(next(iter(flat)), opt)}: a degree of RealESRGAN, but the distortions block has '
+                              'no entry of that type to take it; give one, as in - {type: RealESRGAN, order: 1, '
+                              'draws: 4}, or remove it')
+        _check_degrees(flat, opt)
         unused: set[str] = set()
         for entry in entries:
             names = set(flat) if entry.get('order') == 2 else set(flat) - set(SECOND_PASS)
@@ -83,6 +86,21 @@ def _flat_degrees(opt: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str,
             raise OptionError(f'datasets.train.{name}: {train[name]!r}, but {name} at the top level is {opt[name]!r}; '
                               'give one of them')
     return {name: opt.get(name, train.get(name)) for name in DEGREES if name in opt or name in train}
+
+
+def _where(name: str, opt: Mapping[str, Any]) -> str:
+    return name if name in opt else f'datasets.train.{name}'
+
+
+def _check_degrees(flat: Mapping[str, Any], opt: Mapping[str, Any]) -> None:
+    """Raises OptionError where a degree is wrong, naming it as it stands in the YAML."""
+    try:
+        convert({'order': 2, **flat}, RealESRGAN, '')
+    except OptionError as error:
+        name, colon, rest = str(error).removeprefix('.').partition(':')
+        stem = re.match(r'\w*', name)
+        assert stem is not None
+        raise OptionError(f'{_where(stem[0], opt).removesuffix(stem[0])}{name}{colon}{rest}') from None
 
 
 def _entries(block: Any) -> Iterator[dict[str, Any]]:

@@ -129,19 +129,6 @@ def test_worker_data_does_not_depend_on_the_number_of_workers(base, pipeline, wo
 REALESRNET = {'noise_range': [1, 99], 'resize_prob': [0.2, 0.7, 0.1]}
 
 
-def test_misplaced_options_of_real_esrnet_are_refused(super_resolution, parsed):
-    """Where RealESRNetModel and RealESRGANDataset have them, DILModel would not read them."""
-    for place, key in ((super_resolution, 'noise_range'), (super_resolution['datasets']['train'],
-                                                           'datasets.train.noise_range')):
-        opt = copy.deepcopy(super_resolution)
-        (opt if place is super_resolution else opt['datasets']['train']).update(REALESRNET)
-        with pytest.raises(OptionError, match=f'^{key}: .*RealESRGAN entry.* noise_range, resize_prob'):
-            parsed(opt)
-    super_resolution['queue_size'] = 180
-    with pytest.raises(OptionError, match='queue_size'):
-        parsed(super_resolution)
-
-
 def test_real_esrnet_itself_is_known(super_resolution, parsed):
     """BasicSR's own names have a suffix in its registries and are found without it."""
     super_resolution.update(REALESRNET, model_type='RealESRNetModel')

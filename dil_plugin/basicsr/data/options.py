@@ -47,7 +47,8 @@ class DatasetOptions(LoaderOptions, frozen=True, forbid_unknown_fields=True, kw_
     crop_pad_size: Annotated[Size | None,
                              Meta(description='Side of the clean crop that is distorted; the patch of gt_size is cut '
                                   'from it afterwards, as Real-ESRNet does with 400, so that it is free of borders. '
-                                  'Smaller images are padded by reflection. Default: gt_size.')] = None
+                                  'Smaller images are padded by reflection. Default: gt_size, or 400 where the '
+                                  'top level has a gt_size, as Real-ESRNet.')] = None
     use_shuffle: Annotated[bool,
                            Meta(description='Only true: training data are always shuffled. Stands in many YAML files '
                                 'of BasicSR, which does not read it either.')] = True
