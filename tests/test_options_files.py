@@ -29,20 +29,27 @@ from dil_plugin.evaluation.reproduce_options import ReproduceOptions, make_plan,
 from dil_plugin.options import convert
 
 ROOT = Path(__file__).parents[1]
-TRAIN = sorted((ROOT / 'options/train').glob('*.yml'))
+TRAIN = sorted((ROOT / 'options').glob('*.yml')) + sorted((ROOT / 'options/train').glob('*.yml'))
 BENCHMARK = sorted((ROOT / 'options/benchmark').glob('*.yml'))
 DOCUMENT = (ROOT / 'docs/reproduce.md').read_text()
 STEM = re.compile(r'(?P<task>.+)_(?P<variant>erm|sf|pf|ss|ps)')
-DIL = [path for path in TRAIN if STEM.fullmatch(path.stem) and not path.stem.endswith('_erm')]
+DIL = [path for path in TRAIN if not path.stem.endswith('_erm')]
 CHECKPOINT = re.compile(r'experiments/(?P<name>\w+)/models/net_g_latest\.pth')
 
 TINY = {'num_feat': 6, 'num_block': 1, 'num_grow_ch': 3, 'embed_dim': 12, 'depths': [2], 'num_heads': [2]}
 """What makes each kind of network tiny."""
 
-RUN = ['denoising_sf', 'deblurring_sf', 'hybrid_ps', 'realsr_sf', 'augmentation_D2_erm', 'real_denoising_ps',
-       'deraining_ps', 'backbones_SwinIR_sf', 'realsr_small_sf']
-LEAST_PATCH = {'augmentation_D2': 76, 'realsr': 48, 'realsr_small': 48}
-"""The least training patches, multiples of the scale, where the distortions need more than 32 pixels."""
+RUN = ['DIL_RealSR', 'DIL_RealSR_small', 'train/denoising_sf', 'train/deblurring_sf', 'train/hybrid_ps',
+       'train/realsr_sf', 'train/augmentation_D2_erm', 'train/real_denoising_ps', 'train/deraining_ps',
+       'train/backbones_SwinIR_sf', 'train/realsr_small_sf', 'train/realsr_SwinIR_ps', 'train/realsr_finetune_erm']
+TWELVE = ['DIL_RealSR', 'realsr_sf', 'augmentation_D2_sf', 'realsr_finetune_ps']
+"""Files whose steps have Real-ESRNet's 12 patches."""
+
+
+def baseline(path: Path) -> Path:
+    """The file of ERM that a file of DIL stands beside."""
+    task = path.stem.replace('DIL_RealSR', 'realsr') if path.parent.name == 'options' else path.stem.rpartition('_')[0]
+    return ROOT / f'options/train/{task}_erm.yml'
 
 
 def stem(path: Path) -> str:
@@ -100,7 +107,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('world')
     data = root / 'datasets'
     for size, names in ((256, ['datasets/DF2K_sub256.lmdb', 'datasets/train.lmdb', 'demo/train.lmdb']),
-                        (400, ['datasets/DF2K_sub400.lmdb'])):
+                        (400, ['datasets/DF2K_sub400.lmdb', 'datasets/train_sub160.lmdb'])):
         for k in range(2):
             picture(root / f'source{size}/{k}.png', size, size, k)
         for name in names:
@@ -110,8 +117,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in (1, 2):
         picture(data / f'Nam/noisy/{k:02}_noise.png', 40, 48, k)
         picture(data / f'Nam/gt/{k:02}_gt.png', 40, 48, k)
-        picture(data / f'RealSR(V3)/Canon/Test/4/Canon_{k:03}_HR.png', 80, 96, k)
-        picture(data / f'RealSR(V3)/Canon/Test/4/Canon_{k:03}_LR4.png', 20, 24, k)
+        for side, scale in (('HR', 4), ('LR', 1)):
+            picture(root / f'pairs_{side}/Canon_{k:03}.png', 20 * scale, 24 * scale, k)
         for name in ('Rain100L', 'Rain12'):
             for side in ('input', 'target'):
                 picture(data / f'{name}/{side}/{k}.png', 40, 48, k)
@@ -120,9 +127,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture(data / 'Rain14000/training/ground_truth/9.jpg', 72, 72)
     picture(data / 'HeavyRain/train/in/im_0001_s80_a05.png', 72, 72)
     picture(data / 'HeavyRain/train/gt/im_0001.png', 72, 72)
-    command = re.search(r"\(cd 'datasets/RealSR.*", (ROOT / 'options/train/realsr_sf.yml').read_text())
-    assert command is not None
-    subprocess.run(command[0], shell=True, check=True, cwd=root)
+    for name in ('RealSR_V3', 'DRealSR'):
+        for side in ('HR', 'LR'):
+            prepare_data(root / f'pairs_{side}', data / f'{name}_test_x4_{side}.lmdb', CutSettings(), workers=1)
+    options = without(read(ROOT / 'options/train/realsr_finetune_erm.yml'))
+    checkpoint = root / options['path']['pretrain_network_g']
+    checkpoint.parent.mkdir(parents=True)
+    options['network_g'].update({key: value for key, value in TINY.items() if key in options['network_g']})
+    torch.save({options['path']['param_key_g']: build_network(options['network_g']).state_dict()}, checkpoint)
     return root
 
 
@@ -146,7 +158,7 @@ def test_train_file_passes_all_checks_and_its_data_sets_open(path: Path, parsed)
     for dataset in options['datasets'].values():
         assert len(build_dataset(dataset)) > 0
     assert options['name'].removesuffix('_RRDB') == path.stem
-    assert variant(path) == path.stem.rpartition('_')[2]
+    assert variant(path) == ('ps' if path.parent.name == 'options' else path.stem.rpartition('_')[2])
 
 
 @pytest.mark.parametrize('path', TRAIN, ids=stem)
@@ -155,7 +167,7 @@ def test_header_tells_how_to_run_this_very_file(path: Path):
     header = path.read_text().split('\n\n')[0]
     commands = re.findall(r'tools/train.py -opt (\S+)', header)
     assert commands
-    assert set(commands) == {f'options/train/{path.name}'}
+    assert set(commands) == {path.relative_to(ROOT).as_posix()}
     train = read(path)['datasets']['train']
     for target, size in re.findall(r'tools/prepare_data.py .*-o (\S+)(?: --size (\d+))?', header):
         assert target == train['dataroot_gt']
@@ -189,25 +201,43 @@ def test_networks_are_of_the_published_size(name: str, millions: float):
 
 @pytest.mark.parametrize('path', DIL, ids=stem)
 def test_dil_differs_from_its_baseline_in_the_method_alone(path: Path):
-    """``ps`` at the small size is as long as its greater cost allows; the batch is compared in the test below."""
+    """The batch is compared in the test below; ``ps`` is shorter for its greater cost, and its schedule scaled."""
     allowed = ['name', 'train/dil', 'datasets/train/batch_size_per_gpu']
+    one, other = read(path), read(baseline(path))
     if path.stem == 'denoising_small_ps':
         allowed += ['train/total_iter', 'train/scheduler/milestones']
-    baseline = path.with_name(f'{path.stem.rpartition("_")[0]}_erm.yml')
-    assert without(read(path), *allowed) == without(read(baseline), *allowed)
+    elif same_gradients(path):
+        allowed += ['train/total_iter', 'train/scheduler/milestones']
+        factor = one['train']['total_iter'] / other['train']['total_iter']
+        assert one['train']['scheduler']['milestones'] == [round(factor * iteration)
+                                                           for iteration in other['train']['scheduler']['milestones']]
+    assert without(one, *allowed) == without(other, *allowed)
+
+
+def same_gradients(path: Path) -> bool:
+    """Whether the file is one of ``ps`` that has as many image gradients as its baseline, not as many iterations."""
+    return variant(path) == 'ps' and 'realsr' in path.stem.lower()
+
+
+@pytest.mark.parametrize('path', [path for path in DIL if same_gradients(path) or variant(path) == 'sf'], ids=stem)
+def test_as_many_image_gradients_as_the_baseline(path: Path):
+    """A step of ``ps`` takes those of n confounders and the query; ``sf`` and ERM n."""
+    def gradients(file: Path) -> int:
+        return read(file)['train']['total_iter'] * (confounders(file) + (variant(file) == 'ps'))
+    assert gradients(path) == gradients(baseline(path))
 
 
 @pytest.mark.parametrize('path', DIL, ids=stem)
 def test_inner_steps_are_as_large_as_the_baselines_steps(path: Path):
     """With as many steps as confounders, ERM so has as many image gradients as ``sf``."""
-    baseline = path.with_name(f'{path.stem.rpartition("_")[0]}_erm.yml')
-    assert step_batch(path) == step_batch(baseline) == (4 if path.stem.startswith('demo') else 8)
-    assert 'erm_steps' not in read(baseline)['train']['dil']
+    size = 4 if path.stem.startswith('demo') else 12 if path.stem in TWELVE else 8
+    assert step_batch(path) == step_batch(baseline(path)) == size
+    assert 'erm_steps' not in read(baseline(path))['train']['dil']
 
 
 def test_files_of_a_pair_of_tables_differ_as_the_tables_do():
     """D1 and D2 in the order of the degradation; SwinIR and RRDB in the network."""
-    changing = ['name', 'distortions', 'datasets/val_1']
+    changing = ['name', 'distortions']
     for one in ('erm', 'sf'):
         first, second = (read(ROOT / f'options/train/{name}_{one}.yml') for name in ('realsr', 'augmentation_D2'))
         assert without(first, *changing) == without(second, *changing)
@@ -216,12 +246,13 @@ def test_files_of_a_pair_of_tables_differ_as_the_tables_do():
         assert without(rrdb, 'name', 'network_g') == without(swinir, 'name', 'network_g')
 
 
-@pytest.mark.parametrize(('name', 'expected'), [
-    ('realsr_erm', [('Canon_001_LR4.png', 'Canon_001_HR.png'), ('Canon_002_LR4.png', 'Canon_002_HR.png')]),
-    ('real_denoising_erm', [('01_noise.png', '01_gt.png'), ('02_noise.png', '02_gt.png')]),
+@pytest.mark.parametrize(('name', 'block', 'expected'), [
+    ('DIL_RealSR', 'val_1', [('Canon_001', 'Canon_001'), ('Canon_002', 'Canon_002')]),
+    ('DIL_RealSR_small', 'val_2', [('Canon_001', 'Canon_001'), ('Canon_002', 'Canon_002')]),
+    ('train/real_denoising_erm', 'val_2', [('01_noise.png', '01_gt.png'), ('02_noise.png', '02_gt.png')]),
 ])
-def test_validation_pairs_are_found_by_their_names(name: str, expected: list[tuple[str, str]], parsed):
-    dataset = build_dataset(parsed(ROOT / f'options/train/{name}.yml')['datasets']['val_2'])
+def test_validation_pairs_are_found_by_their_names(name: str, block: str, expected: list[tuple[str, str]], parsed):
+    dataset = build_dataset(parsed(ROOT / f'options/{name}.yml')['datasets'][block])
     found = [(Path(sample['lq_path']).name, Path(sample['gt_path']).name) for sample in dataset]
     assert sorted(found) == expected
 
@@ -232,13 +263,15 @@ def test_validation_pairs_are_found_by_their_names(name: str, expected: list[tup
 def test_train_file_runs_two_iterations(name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import basicsr.utils.logger
     from basicsr.train import train_pipeline
-    task = name.rpartition('_')[0]
-    options = without(read(ROOT / f'options/train/{name}.yml'))
+    options = without(read(ROOT / f'options/{name}.yml'))
     options['num_gpu'] = 0
     options['network_g'].update({key: value for key, value in TINY.items() if key in options['network_g']})
     train = options['datasets']['train']
-    train.update(gt_size=LEAST_PATCH.get(task, 32), num_worker_per_gpu=0, pin_memory=False,
+    train.update(gt_size=32, num_worker_per_gpu=0, pin_memory=False,
                  batch_size_per_gpu=4 if options['train']['dil'].get('patches') == 'fresh' else 1)
+    if 'crop_pad_size' in train:
+        train['crop_pad_size'] = 76  # which the second order needs
+        options['queue_size'] = 1
     options['train'].update(total_iter=2)
     options['logger'].update(print_freq=1, save_checkpoint_freq=2, use_tb_logger=False, pbar=False)
     if 'val' in options:
@@ -255,7 +288,7 @@ def test_train_file_runs_two_iterations(name: str, world: Path, tmp_path: Path, 
     moments, = torch.load(experiment / 'training_states/2.state', weights_only=True)['optimizers']
     plain = options['train']['dil']['variant'] == 'erm'
     for moment in moments['state'].values():  # of Adam, one for every parameter
-        assert moment['step'] == 2 * (confounders(ROOT / f'options/train/{name}.yml') if plain else 1)
+        assert moment['step'] == 2 * (confounders(ROOT / f'options/{name}.yml') if plain else 1)
         assert moment['exp_avg'].any()
     log, = experiment.glob('train_*.log')
     text = log.read_text()
@@ -288,7 +321,7 @@ def test_full_size_training_files_all_stand_in_a_benchmark_file():
 @pytest.mark.parametrize('path', BENCHMARK, ids=stem)
 def test_benchmark_file_names_a_table_its_sets_and_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     raw = read(path)
-    assert raw['table'] == path.stem.removesuffix('_small')
+    assert path.stem == raw['table'] or path.stem.startswith(f'{raw["table"]}_')
     assert raw['output'] == f'results/{path.stem}'
     assert f'python tools/reproduce.py -opt options/benchmark/{path.name}' in path.read_text()
     for name in ['datasets', *raw['runs'].values()]:
@@ -354,7 +387,7 @@ def test_document_trains_what_each_benchmark_file_needs():
         benchmark = re.search(r'-opt (options/benchmark/\w+\.yml)', block)
         if loop and benchmark:
             found[benchmark[1]] = {ROOT / name.replace('$v', v) for v in loop[1].split()
-                                   for name in re.findall(r'-opt (options/train/\S+)', block)}
+                                   for name in re.findall(r'tools/train.py -opt (options/\S+)', block)}
     assert found == {f'options/benchmark/{name}.yml': {trained_by(checkpoint) for checkpoint in
                                                        read(ROOT / f'options/benchmark/{name}.yml')['runs'].values()}
                      for name in table_names()}
