@@ -1,8 +1,12 @@
 """Cuts images into sub-images and packs them into an LMDB that BasicSR reads, or writes them as PNG files.
 
+python tools/prepare_data.py --dataset DF2K --data datasets       # sub-images of DIV2K and Flickr2K
+python tools/prepare_data.py --dataset RealSR --data datasets     # test pairs, for validation during training
+python tools/prepare_data.py --dataset DRealSR --data datasets
 python tools/prepare_data.py -i datasets/DF2K/HR -o datasets/DF2K_HR_sub.lmdb --size 256 --step 128
 
-An interrupted call continues when the same command is given again.
+What is missing of a set is named, with the place where its authors publish it. An interrupted call continues when the
+same command is given again.
 """
 
 from __future__ import annotations
@@ -13,19 +17,36 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dil_plugin.data_preparation import CutSettings, Summary, prepare_data
-from dil_plugin.errors import DILError
+from dil_plugin.data_preparation import CutSettings, prepare_data
+from dil_plugin.data_preparation.tool import DATASETS, Packing, describe, for_yaml, prepare_df2k, prepare_pairs
+from dil_plugin.errors import DILError, OptionError
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line (None: that of this process)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('-i', '--input', type=Path, required=True, metavar='FOLDER', help='folder of source images')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('-i', '--input', type=Path, metavar='FOLDER', help='folder of source images')
+    what.add_argument('--dataset', choices=DATASETS, help='a published set, as it was downloaded and unpacked')
     parser.add_argument(
-        '-o', '--output', type=Path, required=True, help='LMDB to write if it ends in .lmdb, else a folder of PNG files'
+        '-o', '--output', type=Path,
+        help='LMDB to write if it ends in .lmdb, else a folder of PNG files (default with --dataset: in --data)'
+    )
+    parser.add_argument(
+        '--data', type=Path, metavar='FOLDER', help='folder of data sets, with --dataset (default: datasets)'
+    )
+    parser.add_argument('--scale', type=int, help='of the pairs of RealSR and DRealSR: 2, 3 or 4 (default: 4)')
+    parser.add_argument(
+        '--allow-incomplete', action='store_true', help='with --dataset: pack what is there of a set (or crops of it)'
+    )
+    parser.add_argument(
+        '--multiscale', action='store_true',
+        help='also cut versions at 0.75, 0.5 and 1/3 of the size and one of shortest edge 400, as Real-ESRGAN'
     )
     parser.add_argument('--recursive', action='store_true', help='take images from folders below as well')
-    parser.add_argument('--size', type=int, help='side of the sub-images in pixels (default: whole images)')
+    parser.add_argument(
+        '--size', type=int, help='side of the sub-images in pixels (default: whole images; DF2K: 400, with step 200)'
+    )
     parser.add_argument('--step', type=int, help='distance between sub-images in pixels (default: half of the size)')
     parser.add_argument(
         '--thresh', type=int, default=0, help='largest remainder at the border, in pixels, to leave out (default: 0)'
@@ -43,43 +64,44 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def describe(summary: Summary, options: argparse.Namespace) -> str:
-    """What is told to the user at the end, some lines."""
-    if summary.already_complete:
-        checked = ', all of them verified' if options.verify else '; nothing to do (--verify checks it again)'
-        return f'{options.output} is complete: {summary.records} records{checked}'
-    lines = [f'{options.output}: {summary.records} records from {summary.images} images, all read back and compared']
-    if summary.resumed:
-        lines.append(f'images taken over from an interrupted call: {summary.resumed}')
-    if summary.small:
-        treated = 'stored whole' if options.small == 'keep' else 'left out'
-        lines.append(f'images smaller than {options.size} pixels, {treated}: {summary.small}')
-    if summary.alpha:
-        lines.append(f'images whose alpha channel was dropped: {summary.alpha}')
-    return '\n'.join(lines)
+def run(options: argparse.Namespace) -> list[str]:
+    """Prepares what was asked for; returns what to tell the user."""
+    settings = CutSettings(
+        options.size, options.step, options.thresh, options.small, options.compress_level, options.multiscale
+    )
+    how = Packing(options.workers, options.overwrite, options.verify)
+    if options.dataset is None:
+        for name in ('data', 'scale', 'allow_incomplete'):
+            if getattr(options, name):
+                raise OptionError(f'--{name.replace("_", "-")}: only with --dataset; remove it')
+        if options.output is None:
+            raise OptionError('-o: missing; give the LMDB or folder to write')
+        summary = prepare_data(options.input, options.output, settings, recursive=options.recursive, **how._asdict())
+        lines = describe(options.output, summary, settings, options.verify)
+        return [*lines, *for_yaml({'dataroot_gt': options.output})]
+    if options.recursive:
+        raise OptionError('--recursive: only with -i; remove it')
+    data = options.data or Path('datasets')
+    if options.dataset == 'DF2K':
+        if options.scale is not None:
+            raise OptionError('--scale: DF2K has clean images alone; remove it')
+        return prepare_df2k(data, options.output, settings, options.allow_incomplete, how)
+    scale = 4 if options.scale is None else options.scale
+    return prepare_pairs(data, options.dataset, options.output, scale, settings, options.allow_incomplete, how)
 
 
 def main() -> int:
     """Runs the tool; returns the exit status: 0, 2 for a user mistake, 130 after Ctrl-C."""
     options = parse_arguments()
     try:
-        settings = CutSettings(options.size, options.step, options.thresh, options.small, options.compress_level)
-        summary = prepare_data(
-            options.input,
-            options.output,
-            settings,
-            recursive=options.recursive,
-            workers=options.workers,
-            overwrite=options.overwrite,
-            verify=options.verify,
-        )
+        lines = run(options)
     except DILError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('interrupted; give the same command again to continue', file=sys.stderr)
         return 130
-    print(describe(summary, options))
+    print('\n'.join(lines))
     return 0
 
 

@@ -40,6 +40,8 @@ class CutSettings:
         small: What happens to an image smaller than ``size``: "keep" stores it whole, "skip" leaves it out and
             "error" stops.
         compress_level: PNG compression, 0 (fast) to 9 (small).
+        multiscale: Smaller versions of each image are cut as well (``multiscale.py``). ``small`` "error" is of the
+            images themselves; of their versions those that are too small are left out then.
 
     Raises:
         OptionError: A value is outside its range.
@@ -50,6 +52,7 @@ class CutSettings:
     thresh: int = 0
     small: Literal['keep', 'skip', 'error'] = 'keep'
     compress_level: int = 1
+    multiscale: bool = False
 
     def __post_init__(self) -> None:
         if self.size is None and (self.step is not None or self.thresh != 0):
@@ -111,6 +114,14 @@ def find_images(folder: Path, recursive: bool = False) -> list[Path]:
     return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
 
 
+class Source(NamedTuple):
+    """An image to pack: its file, its name in the journal and in messages, and what its keys start with."""
+
+    path: Path
+    name: str
+    stem: str
+
+
 def image_stems(folder: Path, sources: Sequence[Path]) -> list[str]:
     """Names the keys of each source start with: the path below ``folder``, ``/``, dots and spaces replaced by ``_``.
 
@@ -131,31 +142,6 @@ def image_stems(folder: Path, sources: Sequence[Path]) -> list[str]:
             raise DataError(f'{owners[stem]} and {path} would both get the key {stem!r}; rename one of them')
         owners[stem] = path
     return list(owners)
-
-
-def subimage_boxes(height: int, width: int, size: int, step: int, thresh: int = 0) -> list[tuple[int, int, int, int]]:
-    """Windows of a sliding square over an image, row by row.
-
-    Along each axis windows start at 0, step, 2 * step and so on while they fit; where more than ``thresh`` pixels
-    remain beyond the last one, one more window ends at the border.
-
-    Returns:
-        Boxes (top, bottom, left, right) in pixels, so that ``image[top:bottom, left:right]`` is the sub-image.
-
-    Raises:
-        DataError: The image is smaller than the window.
-    """
-    if min(height, width) < size:
-        raise DataError(f'an image of {height}x{width} pixels (height x width) is smaller than the size {size}')
-    tops, lefts = (_window_starts(length, size, step, thresh) for length in (height, width))
-    return [(top, top + size, left, left + size) for top in tops for left in lefts]
-
-
-def _window_starts(length: int, size: int, step: int, thresh: int) -> list[int]:
-    starts = list(range(0, length - size + 1, step))
-    if length - size - starts[-1] > thresh:
-        starts.append(length - size)
-    return starts
 
 
 def incomplete_reason(content: bytes) -> str | None:
@@ -233,7 +219,7 @@ def read_image(path: Path) -> tuple[Image, bool]:
     if reason := incomplete_reason(content):
         raise DataError(f'{path}: {reason}')
     # These two flags keep 16 bits and grey as they are; IMREAD_UNCHANGED would too, but ignores the orientation.
-    image = _decode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    image = decode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if image is None:
         raise DataError(f'{path}: not an image that OpenCV can decode, or a corrupt one')
     if image.dtype not in (np.uint8, np.uint16):
@@ -241,7 +227,8 @@ def read_image(path: Path) -> tuple[Image, bool]:
     return image, _has_alpha(content)
 
 
-def _decode(content: bytes, flags: int) -> Image | None:
+def decode(content: bytes, flags: int) -> Image | None:
+    """The pixels, or None where OpenCV cannot decode them."""
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
@@ -254,7 +241,7 @@ def _has_alpha(content: bytes) -> bool:
     if content.startswith(_PNG_SIGNATURE):
         # The header tells, which saves decoding most images twice.
         return content[25] in (4, 6) or b'tRNS' in content[: content.find(b'IDAT')]
-    image = _decode(content, cv2.IMREAD_UNCHANGED)
+    image = decode(content, cv2.IMREAD_UNCHANGED)
     return image is not None and image.ndim == 3 and image.shape[2] == 4
 
 
@@ -263,53 +250,13 @@ def pixel_crc(image: Image) -> int:
     return zlib.crc32(np.ascontiguousarray(image).data)
 
 
-def cut_image(path: Path, source: str, stem: str, settings: CutSettings) -> tuple[Entry, list[bytes]]:
-    """Reads one image, cuts it and encodes the pieces; runs in a worker process.
-
-    Args:
-        path: The image file.
-        source: Its name below the source folder, for the entry.
-        stem: Start of the keys; sub-images are ``{stem}_s001`` and on, a whole image without cutting is ``stem``.
-        settings: How to cut.
-
-    Returns:
-        The entry, and the PNG bytes of each of its records.
-
-    Raises:
-        DataError: The image is unusable, or smaller than the size where ``settings.small`` is "error".
-    """
-    image, alpha = read_image(path)
-    height, width = image.shape[:2]
-    size, step = settings.size, settings.step
-    small = size is not None and min(height, width) < size
-    if small and settings.small == 'error':
-        raise DataError(
-            f'{path}: its {height}x{width} pixels (height x width) are smaller than the size {size}; '
-            'take a smaller --size, or --small keep or skip'
-        )
-    boxes = [(0, height, 0, width)]
-    if small and settings.small == 'skip':
-        boxes = []
-    elif size is not None and step is not None and not small:
-        boxes = subimage_boxes(height, width, size, step, settings.thresh)
-    records, encoded = [], []
-    for number, (top, bottom, left, right) in enumerate(boxes, 1):
-        piece = np.ascontiguousarray(image[top:bottom, left:right])
-        # Small images get a number too: two different stems can then never lead to the same key.
-        key = stem if size is None else f'{stem}_s{number:03d}'
-        channels = 1 if piece.ndim == 2 else piece.shape[2]
-        records.append(Record(key, bottom - top, right - left, channels, pixel_crc(piece)))
-        encoded.append(cv2.imencode('.png', piece, [cv2.IMWRITE_PNG_COMPRESSION, settings.compress_level])[1].tobytes())
-    return Entry(source, path.stat().st_size, small, alpha, records), encoded
-
-
 def record_problem(content: bytes | None, record: Record) -> str | None:
     """Says how the stored PNG bytes (None: missing) differ from ``record``, or returns None."""
     if content is None:
         return 'is missing'
     if reason := incomplete_reason(content):
         return reason
-    image = _decode(content, cv2.IMREAD_UNCHANGED)
+    image = decode(content, cv2.IMREAD_UNCHANGED)
     if image is None:
         return 'cannot be decoded'
     shape = (*image.shape[:2], 1 if image.ndim == 2 else image.shape[2])

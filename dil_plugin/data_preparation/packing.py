@@ -19,11 +19,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dil_plugin.data_preparation.cutting import cut_image
 from dil_plugin.data_preparation.images import (
     CutSettings,
     Entry,
     Record,
-    cut_image,
+    Source,
     find_images,
     image_stems,
     record_problem,
@@ -102,13 +103,37 @@ def prepare_data(
         DataError: A source image is unusable, or ``out`` holds something else or cannot be written.
         OptionError: An argument is outside its range.
     """
-    workers = worker_count(workers)
     if folder.resolve() == out.resolve() or (recursive and folder.resolve() in out.resolve().parents):
         raise OptionError(f'output {out}: must not lie where the source images are searched, in {folder}')
-    sources = find_images(folder, recursive)
-    names = [path.relative_to(folder).as_posix() for path in sources]
-    stems = image_stems(folder, sources)
-    tasks = [(path, name, stem, settings) for path, name, stem in zip(sources, names, stems, strict=True)]
+    paths = find_images(folder, recursive)
+    stems = image_stems(folder, paths)
+    sources = [Source(path, path.relative_to(folder).as_posix(), stem)
+               for path, stem in zip(paths, stems, strict=True)]
+    return pack_images(sources, out, settings, workers=workers, overwrite=overwrite, verify=verify)
+
+
+def pack_images(
+    sources: Sequence[Source],
+    out: Path,
+    settings: CutSettings,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    verify: bool = False,
+) -> Summary:
+    """As ``prepare_data``, for images from anywhere.
+
+    Args:
+        sources: The images, of unique names and stems.
+        out: As there; so are the next four.
+        settings: How to cut.
+        workers: Number of worker processes.
+        overwrite: Remove what an earlier call wrote.
+        verify: Check a complete output once more.
+    """
+    workers = worker_count(workers)
+    names = [source.name for source in sources]
+    tasks: list[_Task] = [(*source, settings) for source in sources]
     if overwrite:
         _remove_output(out)
     complete = meta_path(out).is_file()
@@ -122,7 +147,7 @@ def prepare_data(
     _cut_missing(out, entries, tasks, workers)
     records = [record for name in names for record in entries[name].records]
     if not records:
-        raise DataError(f'{folder}: all {len(names)} images are smaller than the size {settings.size}, none was stored')
+        raise DataError(f'{out}: all {len(names)} images are smaller than the size {settings.size}, none was stored')
     _check_all(out, records, workers)
     lines = (f'{key}.png ({h},{w},{c}) {settings.compress_level}\n' for key, h, w, c, _ in records)
     write_durably(meta_path(out), ''.join(lines))
@@ -152,13 +177,16 @@ def verify_data(out: Path, workers: int | None = None) -> int:
 
 def _settings_of(settings: CutSettings, names: Sequence[str]) -> dict[str, Any]:
     digest = hashlib.sha256('\n'.join(names).encode()).hexdigest()
-    return {**asdict(settings), 'number of images': len(names), 'names of the images': digest}
+    kept = asdict(settings)
+    if not settings.multiscale:
+        del kept['multiscale']  # outputs from before there was this option go on
+    return {**kept, 'number of images': len(names), 'names of the images': digest}
 
 
 def _require_same_settings(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     changed = [
         f'the {name} changed' if name.startswith('names') else f'{name} was {before.get(name)}, now {value}'
-        for name, value in now.items()
+        for name, value in {**dict.fromkeys(before), **now}.items()
         if before.get(name) != value
     ]
     if changed:
