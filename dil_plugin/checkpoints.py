@@ -118,7 +118,28 @@ def select_parameters(content: Any, path: str | os.PathLike[str], param_key: str
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         where = f"'{keys[0]}'" if keys else 'the file'
         raise DataError(f'{path}: {where} is no state dict; expected a checkpoint with params or params_ema')
-    return keys[0] if keys else '', {name.removeprefix('module.'): value for name, value in state.items()}
+    return keys[0] if keys else '', network_names(state)
+
+
+def network_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dict under the names of BasicSR's networks.
+
+    Drops the ``module.`` of wrapped networks, and translates the names of ESRGAN's own repository (RRDB_PSNR_x4.pth,
+    RRDB_ESRGAN_x4.pth: ``RRDB_trunk.0.RDB1.conv1``) to those of BasicSR's RRDBNet (``body.0.rdb1.conv1``).
+    """
+    names = {name: name.removeprefix('module.') for name in state}
+    if any(name.startswith('RRDB_trunk.') for name in names.values()):
+        names = {name: _esrgan_name(new) for name, new in names.items()}
+    return {names[name]: value for name, value in state.items()}
+
+
+_ESRGAN = {'RRDB_trunk': 'body', 'trunk_conv': 'conv_body', 'upconv1': 'conv_up1', 'upconv2': 'conv_up2',
+           'HRconv': 'conv_hr'}
+
+
+def _esrgan_name(name: str) -> str:
+    first, *rest = name.split('.')
+    return '.'.join([_ESRGAN.get(first, first), *(part.lower() if part.startswith('RDB') else part for part in rest)])
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:

@@ -12,8 +12,10 @@ import yaml
 
 from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
+from dil_plugin.basicsr.data.paired_images import check_paired_images, check_roots
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
+from dil_plugin.basicsr.network_scale import check_network_scale
 from dil_plugin.basicsr.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
 from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DILError, OptionError
@@ -97,6 +99,12 @@ def complete_options(opt: dict[str, Any]) -> None:
             _complete_dataset(opt, name, dataset)
         elif dataset.get('type') == PAIRED_DATASET:
             _complete_paired_dataset(opt, name, dataset)
+        elif ours and dataset.get('type') == 'PairedImageDataset':
+            check_paired_images(f'datasets.{name}', dataset, opt.get('scale', 1))
+        elif ours:
+            check_roots(f'datasets.{name}', dataset)
+    if ours:
+        check_network_scale(opt)
 
 
 def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, DistortionSet | PairedSets]:

@@ -16,7 +16,7 @@ from dil_plugin.basicsr.models.meta_training import build_sampler
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
 from dil_plugin.basicsr.real_esrnet_options import patch_size
-from dil_plugin.checkpoints import NOTES, load_checkpoint, notes_of_training, save_atomically
+from dil_plugin.checkpoints import NOTES, load_checkpoint, network_names, notes_of_training, save_atomically
 from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Pair, average_over_ranks, build_variant
@@ -69,9 +69,13 @@ class DILModel(SRModel):
                      load_path: str,
                      strict: bool = True,
                      param_key: str | None = 'params') -> None:
-        """As BasicSR's; raises DataError, naming the file, where it does not hold this network's parameters."""
+        """As BasicSR's; raises DataError, naming the file, where it does not hold this network's parameters.
+
+        A file without any key, as ESRGAN's RRDB_PSNR_x4.pth is one, holds the parameters themselves.
+        """
         content = load_checkpoint(load_path, 'path.pretrain_network_g')
-        if param_key is not None:
+        bare = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+        if param_key is not None and not bare:
             keys = [key for key in (param_key, 'params') if isinstance(content, dict) and key in content]
             if not keys:
                 found = ', '.join(map(str, list(content)[:3])) if isinstance(content, dict) else type(content).__name__
@@ -79,7 +83,7 @@ class DILModel(SRModel):
                                 f'{found}')
             get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, param key: [{keys[0]}].')
             content = content[keys[0]]
-        content = {name.removeprefix('module.'): value for name, value in content.items()}
+        content = network_names(content)
         self._print_different_keys_loading(net, content, strict)
         try:
             net.load_state_dict(content, strict=strict)

@@ -1,0 +1,144 @@
+"""What can be wrong with BasicSR's own data sets of pairs, found out before anything is made."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dil_plugin.basicsr.data.image_list import HEADERS, image_size
+from dil_plugin.data_preparation.storage import open_store, read_meta
+from dil_plugin.errors import DataError, OptionError
+
+Size = tuple[int, int]
+
+
+def check_roots(key: str, dataset: Mapping[str, Any]) -> None:
+    """Raises unless all that a block of any of BasicSR's data sets names is there.
+
+    Args:
+        key: Where the block stands, as in ``datasets.val_1``.
+        dataset: The block.
+
+    Raises:
+        DataError: A ``dataroot_…`` or list of images that is given does not exist.
+        OptionError: One that should be a path is none.
+    """
+    for name, value in dataset.items():
+        is_root = name.startswith('dataroot')
+        if value is None or not (is_root or name in ('meta_info_file', 'meta_info')):
+            continue
+        if not isinstance(value, str):
+            raise OptionError(f'{key}.{name}: expected a path, got {value!r}')
+        if is_root and not os.path.isdir(value):
+            raise DataError(f'{key}.{name}: there is no folder {value}')
+        if not is_root and not os.path.isfile(value):
+            raise DataError(f'{key}.{name}: there is no file {value}')
+
+
+def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> None:
+    """Raises unless a PairedImageDataset block has pairs, and of sizes that fit the scale.
+
+    In training a target must be ``scale`` times its input in both directions, and hold a patch of ``gt_size``. In
+    validation it may be somewhat larger, and BasicSR cuts that off, as long as ``scale`` is the nearest whole factor.
+    Of a folder the first 500 pairs are looked at, of an LMDB all.
+
+    Args:
+        key: Where the block stands.
+        dataset: The block.
+        scale: Clean size divided by distorted size.
+
+    Raises:
+        DataError: Images are missing, have no partner, or sizes do not fit.
+        OptionError: An option is missing or wrong.
+    """
+    for name in ('dataroot_gt', 'dataroot_lq', 'io_backend'):
+        if dataset.get(name) is None:
+            raise OptionError(f'{key}.{name}: missing; PairedImageDataset needs it')
+    check_roots(key, dataset)
+    backend = dataset['io_backend'].get('type') if isinstance(dataset['io_backend'], Mapping) else None
+    if backend not in ('disk', 'lmdb'):
+        raise OptionError(f'{key}.io_backend.type: got {backend!r}; allowed: disk, lmdb')
+    if dataset.get('phase') == 'train':
+        size = dataset.get('gt_size')
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got {size!r}')
+        if size % scale:
+            raise OptionError(f'{key}.gt_size: {size} is not a multiple of scale {scale}')
+    pairs = _records(key, dataset) if backend == 'lmdb' else _files(key, dataset)
+    for (lq, lq_size), (gt, gt_size) in pairs:
+        reason = None if lq_size is None or gt_size is None else _problem(lq_size, gt_size, dataset, scale)
+        if reason:
+            raise DataError(f'{key}: {gt} has {_text(gt_size)} pixels and {lq} {_text(lq_size)}: {reason}')
+
+
+Sided = tuple[tuple[str, Size | None], tuple[str, Size | None]]
+
+
+def _files(key: str, dataset: Mapping[str, Any]) -> list[Sided]:
+    from basicsr.data.data_util import paired_paths_from_folder, paired_paths_from_meta_info_file
+    roots = [dataset['dataroot_lq'], dataset['dataroot_gt']]
+    template = dataset.get('filename_tmpl', '{}')
+    try:
+        if dataset.get('meta_info_file') is not None:
+            found = paired_paths_from_meta_info_file(roots, ['lq', 'gt'], dataset['meta_info_file'], template)
+        else:
+            found = paired_paths_from_folder(roots, ['lq', 'gt'], template)
+    except AssertionError as error:  # BasicSR's words: how many there are, or which one has no partner
+        raise DataError(f'{key}: {error} (dataroot_lq {roots[0]}, dataroot_gt {roots[1]}, filename_tmpl '
+                        f"'{template}')") from None
+    except (IndexError, KeyError, ValueError):
+        raise OptionError(f"{key}.filename_tmpl: got {template!r}; expected the input's name with {{}} for that of the "
+                          'target') from None
+    if not found:
+        raise DataError(f'{key}.dataroot_gt: {roots[1]} holds no images')
+    pairs = [(pair['lq_path'], pair['gt_path']) for pair in found]
+    missing = next((path for pair in pairs for path in pair if not os.path.isfile(path)), None)
+    if missing is not None:
+        raise DataError(f'{key}: there is no image {missing}')
+    return [((lq, image_size(lq)), (gt, image_size(gt))) for lq, gt in pairs[:HEADERS]]
+
+
+def _records(key: str, dataset: Mapping[str, Any]) -> list[Sided]:
+    sizes: dict[str, dict[str, Size]] = {}
+    for name in ('dataroot_lq', 'dataroot_gt'):
+        root = dataset[name]
+        if not root.endswith('.lmdb'):
+            raise DataError(f'{key}.{name}: {root} is not an LMDB, whose folder must end with .lmdb (io_backend type '
+                            'lmdb)')
+        for file in ('data.mdb', 'meta_info.txt'):
+            if not os.path.isfile(os.path.join(root, file)):
+                raise DataError(f'{key}.{name}: {root} has no {file}; tools/prepare_data.py writes it')
+        try:
+            records = read_meta(Path(root))
+            with open_store(Path(root), readonly=True) as store:
+                count = store.count()
+        except DataError as error:
+            raise DataError(f'{key}.{name}: {error}') from None
+        if not records or count < len(records):
+            raise DataError(f'{key}.{name}: {root} holds {count} records, but its meta_info.txt lists {len(records)}')
+        sizes[name] = {record.key: (record.height, record.width) for record in records}
+    lqs, gts = sizes['dataroot_lq'], sizes['dataroot_gt']
+    alone = sorted(lqs.keys() ^ gts.keys())
+    if alone:
+        there, absent = ('lq', 'gt') if alone[0] in lqs else ('gt', 'lq')
+        raise DataError(f"{key}: '{alone[0]}' is in dataroot_{there} {dataset[f'dataroot_{there}']}, but not in "
+                        f"dataroot_{absent} {dataset[f'dataroot_{absent}']}; both LMDBs must have the same keys")
+    return [((name, lqs[name]), (name, gts[name])) for name in sorted(gts)]
+
+
+def _problem(lq: Size, gt: Size, dataset: Mapping[str, Any], scale: int) -> str | None:
+    if dataset.get('phase') == 'train':
+        if gt != (lq[0] * scale, lq[1] * scale):
+            return f'that is {_times(lq, gt)}, but scale is {scale}'
+        return f'that is less than gt_size {dataset["gt_size"]}' if min(gt) < dataset['gt_size'] else None
+    fits = all(scale * small <= large and round(large / small) == scale for small, large in zip(lq, gt, strict=True))
+    return None if fits else f'that is {_times(lq, gt)}, but scale is {scale}'
+
+
+def _times(lq: Size, gt: Size) -> str:
+    factors = [f'{large / small:.4g}' for small, large in zip(lq, gt, strict=True)]
+    return f'{factors[0]} times' if factors[0] == factors[1] else f'{factors[0]} and {factors[1]} times (height, width)'
+
+
+def _text(size: Size | None) -> str:
+    return f'{size[0]}x{size[1]}' if size else '?'
