@@ -18,7 +18,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dil_plugin.data_preparation import CutSettings, prepare_data
-from dil_plugin.data_preparation.tool import DATASETS, Packing, describe, for_yaml, prepare_df2k, prepare_pairs
+from dil_plugin.data_preparation.tool import (
+    DATASETS,
+    DF2K_SIZE,
+    Packing,
+    describe,
+    for_yaml,
+    prepare_df2k,
+    prepare_pairs,
+)
 from dil_plugin.errors import DILError, OptionError
 
 
@@ -37,6 +45,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--scale', type=int, help='of the pairs of RealSR and DRealSR: 2, 3 or 4 (default: 4)')
     parser.add_argument(
+        '--split', choices=('test', ), help='half of RealSR and DRealSR; their training halves are not read'
+    )
+    parser.add_argument(
         '--allow-incomplete', action='store_true', help='with --dataset: pack what is there of a set (or crops of it)'
     )
     parser.add_argument(
@@ -45,7 +56,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--recursive', action='store_true', help='take images from folders below as well')
     parser.add_argument(
-        '--size', type=int, help='side of the sub-images in pixels (default: whole images; DF2K: 400, with step 200)'
+        '--size', type=int, help='side of the sub-images in pixels (default: whole images; DF2K: 400)'
     )
     parser.add_argument('--step', type=int, help='distance between sub-images in pixels (default: half of the size)')
     parser.add_argument(
@@ -54,8 +65,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--small',
         choices=('keep', 'skip', 'error'),
-        default='keep',
-        help='images smaller than the size: store whole, leave out, or stop (default: keep)',
+        help='images smaller than the size: store whole, leave out, or stop; of --multiscale versions, error leaves '
+        'out too (default: keep, with --multiscale skip)',
     )
     parser.add_argument('--workers', type=int, help='processes (default: number of processors, 8 at most)')
     parser.add_argument('--compress-level', type=int, default=1, help='PNG compression, 0 to 9 (default: 1)')
@@ -66,12 +77,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> list[str]:
     """Prepares what was asked for; returns what to tell the user."""
+    size = DF2K_SIZE if options.dataset == 'DF2K' and options.size is None else options.size
     settings = CutSettings(
-        options.size, options.step, options.thresh, options.small, options.compress_level, options.multiscale
+        size, options.step, options.thresh, options.small, options.compress_level, options.multiscale
     )
     how = Packing(options.workers, options.overwrite, options.verify)
     if options.dataset is None:
-        for name in ('data', 'scale', 'allow_incomplete'):
+        for name in ('data', 'scale', 'split', 'allow_incomplete'):
             if getattr(options, name):
                 raise OptionError(f'--{name.replace("_", "-")}: only with --dataset; remove it')
         if options.output is None:
@@ -83,8 +95,9 @@ def run(options: argparse.Namespace) -> list[str]:
         raise OptionError('--recursive: only with -i; remove it')
     data = options.data or Path('datasets')
     if options.dataset == 'DF2K':
-        if options.scale is not None:
-            raise OptionError('--scale: DF2K has clean images alone; remove it')
+        for name in ('scale', 'split'):
+            if getattr(options, name) is not None:
+                raise OptionError(f'--{name}: DF2K has clean training images alone; remove it')
         return prepare_df2k(data, options.output, settings, options.allow_incomplete, how)
     scale = 4 if options.scale is None else options.scale
     return prepare_pairs(data, options.dataset, options.output, scale, settings, options.allow_incomplete, how)

@@ -37,7 +37,8 @@ def _window_starts(length: int, size: int, step: int, thresh: int) -> list[int]:
     return starts
 
 
-def cut_image(path: Path, source: str, stem: str, settings: CutSettings) -> tuple[Entry, list[bytes]]:
+def cut_image(path: Path, source: str, stem: str, kept: tuple[int, int] | None,
+              settings: CutSettings) -> tuple[Entry, list[bytes]]:
     """Reads one image, cuts it and its smaller versions, and encodes the pieces; runs in a worker process.
 
     Args:
@@ -45,6 +46,7 @@ def cut_image(path: Path, source: str, stem: str, settings: CutSettings) -> tupl
         source: Its name, for the entry.
         stem: Start of the keys; sub-images are ``{stem}_s001`` and on, a whole image without cutting is ``stem``;
             versions have their ending after the stem, as in ``{stem}T0_s001``.
+        kept: Height and width of the upper left part that is taken, or None.
         settings: How to cut.
 
     Returns:
@@ -54,6 +56,8 @@ def cut_image(path: Path, source: str, stem: str, settings: CutSettings) -> tupl
         DataError: The image is unusable, or smaller than the size where ``settings.small`` is "error".
     """
     image, alpha = read_image(path)
+    if kept is not None:
+        image = image[:kept[0], :kept[1]]
     height, width = image.shape[:2]
     small = settings.size is not None and min(height, width) < settings.size
     if small and settings.small == 'error':

@@ -1,4 +1,4 @@
-"""Finding, reading and cutting source images."""
+"""Finding and reading source images, and what is noted of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,8 +24,6 @@ _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _JPEG_SIGNATURE = b'\xff\xd8\xff'
 # A zero byte after FF is an escaped FF, another FF is padding, D0 to D7 are restart markers inside the coded data.
 _JPEG_MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')
-# LMDB keys may have 511 bytes, file names on most file systems 255; the rest is for the suffix "_s0001.png".
-_LONGEST_STEM = 240
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class CutSettings:
         step: Distance between neighbouring windows in pixels; None means half of ``size``.
         thresh: A remainder at the right or lower border of more than this many pixels gets one more window.
         small: What happens to an image smaller than ``size``: "keep" stores it whole, "skip" leaves it out and
-            "error" stops.
+            "error" stops; None means "keep", with ``multiscale`` "skip", since a version is no image of its own.
         compress_level: PNG compression, 0 (fast) to 9 (small).
         multiscale: Smaller versions of each image are cut as well (``multiscale.py``). ``small`` "error" is of the
             images themselves; of their versions those that are too small are left out then.
@@ -50,7 +47,7 @@ class CutSettings:
     size: int | None = None
     step: int | None = None
     thresh: int = 0
-    small: Literal['keep', 'skip', 'error'] = 'keep'
+    small: Literal['keep', 'skip', 'error'] | None = None
     compress_level: int = 1
     multiscale: bool = False
 
@@ -65,6 +62,8 @@ class CutSettings:
             raise OptionError(f'step: must be at least 1 pixel, not {self.step}')
         if self.thresh < 0:
             raise OptionError(f'thresh: must be at least 0 pixels, not {self.thresh}')
+        if self.small is None:
+            object.__setattr__(self, 'small', 'skip' if self.multiscale else 'keep')
         if self.small not in ('keep', 'skip', 'error'):
             raise OptionError(f'small: must be keep, skip or error, not {self.small!r}')
         if not 0 <= self.compress_level <= 9:
@@ -115,33 +114,19 @@ def find_images(folder: Path, recursive: bool = False) -> list[Path]:
 
 
 class Source(NamedTuple):
-    """An image to pack: its file, its name in the journal and in messages, and what its keys start with."""
+    """An image to pack.
+
+    Attributes:
+        path: Its file.
+        name: Its name in the journal and in messages.
+        stem: What its keys start with.
+        kept: Height and width in pixels of the upper left part that is taken; None takes all of it.
+    """
 
     path: Path
     name: str
     stem: str
-
-
-def image_stems(folder: Path, sources: Sequence[Path]) -> list[str]:
-    """Names the keys of each source start with: the path below ``folder``, ``/``, dots and spaces replaced by ``_``.
-
-    BasicSR takes what stands before the first dot of a line in meta_info.txt as the key, and what stands before
-    the first space as the file name, so neither may occur in a key.
-
-    Raises:
-        DataError: A name is not ASCII or too long, or two sources would get the same key.
-    """
-    owners: dict[str, Path] = {}
-    for path in sources:
-        stem = re.sub(r'[./\s]', '_', path.relative_to(folder).with_suffix('').as_posix())
-        if not stem.isascii():
-            raise DataError(f'{path}: the name must be ASCII, since LMDB keys of BasicSR are; rename the file')
-        if len(stem) > _LONGEST_STEM:
-            raise DataError(f'{path}: the key {stem!r} has {len(stem)} characters, allowed are {_LONGEST_STEM}')
-        if stem in owners:
-            raise DataError(f'{owners[stem]} and {path} would both get the key {stem!r}; rename one of them')
-        owners[stem] = path
-    return list(owners)
+    kept: tuple[int, int] | None = None
 
 
 def incomplete_reason(content: bytes) -> str | None:

@@ -12,6 +12,7 @@ from dil_plugin.errors import DataError
 
 FACTORS = (0.75, 0.5, 1 / 3)
 SHORTEST_EDGE = 400  # pixels, of the last version
+ENDINGS = tuple(f'T{number}' for number in range(len(FACTORS) + 1))
 
 
 def smaller_versions(image: Image) -> Iterator[tuple[str, Image]]:
@@ -38,6 +39,6 @@ def smaller_versions(image: Image) -> Iterator[tuple[str, Image]]:
         longest = int(SHORTEST_EDGE * ratio)
         sizes.append((SHORTEST_EDGE, longest) if width < height else (longest, SHORTEST_EDGE))
     whole = PIL.Image.fromarray(image)  # the order of the colours does not matter
-    for number, size in enumerate(sizes):
+    for ending, size in zip(ENDINGS, sizes, strict=False):
         if min(size) > 0:
-            yield f'T{number}', np.asarray(whole.resize(size, PIL.Image.Resampling.LANCZOS))
+            yield ending, np.asarray(whole.resize(size, PIL.Image.Resampling.LANCZOS))

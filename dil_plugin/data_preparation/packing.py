@@ -19,16 +19,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dil_plugin.data_preparation.checking import check_all, verify_data
 from dil_plugin.data_preparation.cutting import cut_image
 from dil_plugin.data_preparation.images import (
     CutSettings,
     Entry,
-    Record,
     Source,
     find_images,
-    image_stems,
-    record_problem,
 )
+from dil_plugin.data_preparation.keys import key_stem, require_unique_keys
+from dil_plugin.data_preparation.multiscale import ENDINGS
 from dil_plugin.data_preparation.storage import (
     Store,
     append_entries,
@@ -43,12 +43,11 @@ from dil_plugin.data_preparation.workers import in_order, worker_count
 from dil_plugin.errors import DataError, OptionError
 
 # The arguments of ``cut_image``.
-_Task = tuple[Path, str, str, CutSettings]
+_Task = tuple[Path, str, str, tuple[int, int] | None, CutSettings]
 
 # What an interruption loses at most; each commit waits for the disk, so that it should not come too often.
 _COMMIT_BYTES = 32 * 1024 * 1024
 _COMMIT_SECONDS = 1.0
-_CHECKED_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,10 @@ def prepare_data(
     """
     if folder.resolve() == out.resolve() or (recursive and folder.resolve() in out.resolve().parents):
         raise OptionError(f'output {out}: must not lie where the source images are searched, in {folder}')
-    paths = find_images(folder, recursive)
-    stems = image_stems(folder, paths)
-    sources = [Source(path, path.relative_to(folder).as_posix(), stem)
-               for path, stem in zip(paths, stems, strict=True)]
+    sources = []
+    for path in find_images(folder, recursive):
+        name = path.relative_to(folder)
+        sources.append(Source(path, name.as_posix(), key_stem(name.with_suffix('').as_posix(), path)))
     return pack_images(sources, out, settings, workers=workers, overwrite=overwrite, verify=verify)
 
 
@@ -124,14 +123,19 @@ def pack_images(
     """As ``prepare_data``, for images from anywhere.
 
     Args:
-        sources: The images, of unique names and stems.
+        sources: The images, of unique names and of keys from ``key_stem``.
         out: As there; so are the next four.
         settings: How to cut.
         workers: Number of worker processes.
         overwrite: Remove what an earlier call wrote.
         verify: Check a complete output once more.
+
+    Raises:
+        DataError: As there, or two images would get the same key.
+        OptionError: An argument is outside its range.
     """
     workers = worker_count(workers)
+    require_unique_keys(sources, ENDINGS if settings.multiscale else ())
     names = [source.name for source in sources]
     tasks: list[_Task] = [(*source, settings) for source in sources]
     if overwrite:
@@ -139,7 +143,7 @@ def pack_images(
     complete = meta_path(out).is_file()
     if complete and not journal_path(out).is_file() and not verify:
         raise DataError(f'{out}: exists and was not written by this tool; give another output, or --verify to check it')
-    entries = _begin_or_resume(out, _settings_of(settings, names), complete)
+    entries = _begin_or_resume(out, _settings_of(settings, sources), complete)
     if complete:
         count = verify_data(out, workers) if verify else len(read_meta(out))
         return _summary(entries.values(), len(names), count, 0, True)
@@ -148,34 +152,17 @@ def pack_images(
     records = [record for name in names for record in entries[name].records]
     if not records:
         raise DataError(f'{out}: all {len(names)} images are smaller than the size {settings.size}, none was stored')
-    _check_all(out, records, workers)
+    check_all(out, records, workers)
     lines = (f'{key}.png ({h},{w},{c}) {settings.compress_level}\n' for key, h, w, c, _ in records)
     write_durably(meta_path(out), ''.join(lines))
     return _summary(entries.values(), len(names), len(records), resumed, False)
 
 
-def verify_data(out: Path, workers: int | None = None) -> int:
-    """Checks each record of a complete output against its meta information; also an LMDB made by BasicSR's own tools.
-
-    Every record is decoded and its shape compared; where the journal is there, the pixels are compared as well.
-
-    Returns:
-        The number of records.
-
-    Raises:
-        DataError: The output is incomplete or damaged; the message names up to five records.
-    """
-    records = read_meta(out)
-    if len({record.key for record in records}) != len(records):
-        raise DataError(f'{meta_path(out)}: names a record twice')
-    _check_all(out, records, worker_count(workers))
-    return len(records)
-
-
 # Preparation
 
 
-def _settings_of(settings: CutSettings, names: Sequence[str]) -> dict[str, Any]:
+def _settings_of(settings: CutSettings, sources: Sequence[Source]) -> dict[str, Any]:
+    names = [source.name if source.kept is None else f'{source.name} {source.kept}' for source in sources]
     digest = hashlib.sha256('\n'.join(names).encode()).hexdigest()
     kept = asdict(settings)
     if not settings.multiscale:
@@ -249,7 +236,7 @@ def _begin_or_resume(out: Path, now: dict[str, Any], complete: bool) -> dict[str
 def _drop_unfinished(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task]) -> int:
     """Drops entries whose records were not all stored; returns the number of those that stay."""
     with open_store(out) as store:
-        for path, name, _, _ in tasks:
+        for path, name, *_ in tasks:
             entry = entries.get(name)
             if entry is None:
                 continue
@@ -291,30 +278,3 @@ def _commit(out: Path, store: Store, entries: dict[str, Entry], batch: list[tupl
     store.write(items)
     entries.update((entry.source, entry) for entry, _ in batch)
     batch.clear()
-
-
-# Verification
-
-
-def _check_all(out: Path, records: Sequence[Record], workers: int) -> None:
-    with open_store(out, readonly=True) as store:
-        count = store.count()
-    if count != len(records):
-        raise DataError(f'{out}: holds {count} records, expected are {len(records)}; run again with --overwrite')
-    chunks = [(out, records[start : start + _CHECKED_TOGETHER]) for start in range(0, count, _CHECKED_TOGETHER)]
-    problems: list[str] = []
-    bar = tqdm(total=count, desc='verify', unit='record', disable=None)
-    with bar, closing(in_order(_check_records, chunks, workers)) as results:
-        for (_, chunk), found in zip(chunks, results, strict=True):
-            problems += found
-            bar.update(len(chunk))
-    if problems:
-        more = f'; and {len(problems) - 5} more' if len(problems) > 5 else ''
-        raise DataError(f'{out}: {"; ".join(problems[:5])}{more}; run again with --overwrite')
-
-
-def _check_records(out: Path, records: Sequence[Record]) -> list[str]:
-    """Reads stored records back and compares them; runs in a worker process."""
-    with open_store(out, readonly=True) as store:
-        checked = ((record, record_problem(store.read(record.key), record)) for record in records)
-        return [f'record {record.key} {problem}' for record, problem in checked if problem]

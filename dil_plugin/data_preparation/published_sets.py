@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dil_plugin.data_preparation.images import Source, find_images
+from dil_plugin.data_preparation.images import Source, find_images, read_image
+from dil_plugin.data_preparation.keys import key_stem
 from dil_plugin.errors import DataError
+
+if TYPE_CHECKING:
+    from dil_plugin.evaluation.benchmark_sets import BenchmarkSet
 
 
 class TrainingSet(NamedTuple):
@@ -47,12 +51,33 @@ FLICKR2K = TrainingSet(
      *_MERGED),
     'Flickr2K.tar', 'https://cv.snu.ac.kr/research/EDSR/Flickr2K.tar')
 
+
+class PairedSet(NamedTuple):
+    """A set of real pairs.
+
+    Attributes:
+        benchmark: Its name among the benchmarks.
+        stem: What the names of its LMDBs begin with.
+        address: Where the authors publish it.
+        cameras: How many test pairs of each scale are of which camera, where their names tell.
+    """
+
+    benchmark: str
+    stem: str
+    address: str
+    cameras: Mapping[str, int]
+
+
 PAIRED_SETS = {
-    'RealSR': ('RealSR V3', 'RealSR_V3', 'https://github.com/csjcai/RealSR'),
-    'DRealSR': ('DRealSR', 'DRealSR',
-                'https://github.com/xiezw5/Component-Divide-and-Conquer-for-Real-World-Image-Super-Resolution'),
+    'RealSR': PairedSet('RealSR V3', 'RealSR_V3', 'https://github.com/csjcai/RealSR', {'Canon': 50, 'Nikon': 50}),
+    'DRealSR': PairedSet(
+        'DRealSR', 'DRealSR',
+        'https://github.com/xiezw5/Component-Divide-and-Conquer-for-Real-World-Image-Super-Resolution', {}),
 }
-"""Sets of real pairs: the benchmark's name, that of the packed LMDBs, and where the authors publish it."""
+
+# Pixels per side by which a clean image may be larger than its partner says. What division by the scale leaves, and a
+# row or two; with more it is another image.
+_MOST_CUT_OFF = 8
 
 
 class Found(NamedTuple):
@@ -89,10 +114,11 @@ def training_images(data: Path, sets: Sequence[TrainingSet], allow_incomplete: b
 
 def _numbered(data: Path, one: TrainingSet) -> tuple[list[Source], str | None]:
     """The images of a set in the folder that holds most of them, and what is missing."""
+    from dil_plugin.evaluation.benchmark_sets.patterns import find_folder  # which needs this package
     wanted = set(one.stems)
     best: dict[str, Path] = {}
     where = data
-    for folder in (data / relative for relative in one.folders):
+    for folder in filter(None, (find_folder(data, relative) for relative in one.folders)):
         images = _images_in(folder, wanted)
         if len(images) > len(best):
             best, where = images, folder
@@ -109,8 +135,6 @@ def _numbered(data: Path, one: TrainingSet) -> tuple[list[Source], str | None]:
 
 
 def _images_in(folder: Path, wanted: set[str]) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
     try:
         return {path.stem: path for path in find_images(folder) if path.stem in wanted}
     except DataError:  # it holds no images
@@ -120,7 +144,8 @@ def _images_in(folder: Path, wanted: set[str]) -> dict[str, Path]:
 def paired_images(data: Path, name: str, scale: int, allow_incomplete: bool) -> tuple[Found, Found]:
     """The clean and the distorted images of a set's test pairs, under equal stems.
 
-    They are looked for as ``tools/reproduce.py`` does it.
+    They are looked for as ``tools/reproduce.py`` does it. Of a clean image that is a few pixels larger than ``scale``
+    times its partner, the upper left part of that size is taken (``Source.kept``), as BasicSR does in validation.
 
     Args:
         data: The folder of data sets.
@@ -134,21 +159,50 @@ def paired_images(data: Path, name: str, scale: int, allow_incomplete: bool) -> 
     """
     from dil_plugin.evaluation.benchmark_sets import MissingSet, open_benchmark  # which needs this package
     _require_folder(data)
-    benchmark, _, address = PAIRED_SETS[name]
+    one = PAIRED_SETS[name]
     try:
-        found = open_benchmark(benchmark, data, scale, pairs=True)
+        found = open_benchmark(one.benchmark, data, scale, pairs=True)
     except MissingSet as error:
-        raise DataError(f'{error}; its authors publish it at {address}') from None
-    if found.remark and not allow_incomplete:
-        raise DataError(f'{benchmark}: {found.remark}; its authors publish it at {address}; --allow-incomplete packs '
+        raise DataError(f'{error}; its authors publish it at {one.address}') from None
+    remark = found.remark or _camera_remark(found.names, one.cameras)
+    if remark and not allow_incomplete:
+        raise DataError(f'{one.benchmark}: {remark}; its authors publish it at {one.address}; --allow-incomplete packs '
                         'what is there')
-    sides: tuple[list[Source], list[Source]] = ([], [])
+    clean, distorted = [], []
     for image in found.names:
-        found.read(image)  # raises where the pair is not whole
-        stem = image.replace('/', '_').replace('.', '_').replace(' ', '_')
-        for side, path in zip(sides, found.files(image), strict=True):
-            side.append(Source(path, path.relative_to(found.root).as_posix(), stem))
-    return Found(sides[0], found.remark), Found(sides[1], found.remark)
+        kept = _kept(found, image, scale)
+        clean_path, distorted_path = found.files(image)
+        stem = key_stem(image, clean_path)
+        clean.append(Source(clean_path, clean_path.relative_to(found.root).as_posix(), stem, kept))
+        distorted.append(Source(distorted_path, distorted_path.relative_to(found.root).as_posix(), stem))
+    return Found(clean, remark), Found(distorted, remark)
+
+
+def _camera_remark(names: Sequence[str], published: Mapping[str, int]) -> str | None:
+    """The remark on pairs of which too few are of one camera and too many of another; None where names do not tell."""
+    counts = {camera: sum(name.lower().startswith(camera.lower()) for name in names) for camera in published}
+    if counts == published or sum(counts.values()) != len(names):
+        return None
+    there, wanted = (' and '.join(f'{count} {camera}' for camera, count in some.items())
+                     for some in (counts, published))
+    return f'{there} images, not the {wanted} of the published set'
+
+
+def _kept(found: BenchmarkSet, image: str, scale: int) -> tuple[int, int] | None:
+    """Height and width of the part of a clean image that its partner shows; None where that is all of it.
+
+    Raises:
+        DataError: A file has no partner or two, is damaged, or the sizes do not fit.
+    """
+    files = found.files(image)
+    if len(files) == 2:
+        clean, distorted = (read_image(path)[0].shape[:2] for path in files)
+        shown = distorted[0] * scale, distorted[1] * scale
+        surplus = clean[0] - shown[0], clean[1] - shown[1]
+        if min(surplus) >= 0 and max(surplus) <= _MOST_CUT_OFF:
+            return shown if any(surplus) else None
+    found.read(image)  # raises, and says what is wrong with the pair
+    return None
 
 
 def _require_folder(data: Path) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dil_plugin.data_preparation.images import CutSettings
+from dil_plugin.data_preparation.images import CutSettings, Source
 from dil_plugin.data_preparation.packing import Summary, pack_images
 from dil_plugin.data_preparation.published_sets import DIV2K, FLICKR2K, PAIRED_SETS, paired_images, training_images
 from dil_plugin.data_preparation.storage import meta_path
 from dil_plugin.errors import OptionError
 
 DATASETS = ('DF2K', *PAIRED_SETS)
-DF2K_SIZE, DF2K_STEP = 400, 200  # pixels, of Real-ESRGAN's sub-images
+DF2K_SIZE = 400  # pixels, of Real-ESRGAN's sub-images; every 200, which is the default
 
 
 class Packing(NamedTuple):
@@ -35,7 +34,7 @@ def prepare_df2k(data: Path, out: Path | None, settings: CutSettings, allow_inco
     Args:
         data: The folder of data sets.
         out: What to write; default: ``DF2K_sub400.lmdb`` in ``data``, with the size, and ``_multiscale`` where it is.
-        settings: How to cut; without a size 400x400 every 200 pixels. Versions below the size are left out.
+        settings: How to cut.
         allow_incomplete: Take what is there.
         how: See there.
 
@@ -45,13 +44,9 @@ def prepare_df2k(data: Path, out: Path | None, settings: CutSettings, allow_inco
     Raises:
         DataError: Images are missing or damaged.
     """
-    if settings.size is None:
-        settings = replace(settings, size=DF2K_SIZE, step=DF2K_STEP)
-    if settings.multiscale and settings.small == 'keep':
-        settings = replace(settings, small='skip')
     found = training_images(data, (DIV2K, FLICKR2K), allow_incomplete)
-    name = f'DF2K{"_multiscale" if settings.multiscale else ""}_sub{settings.size}.lmdb'
-    out = out or data / name
+    cut = '' if settings.size is None else f'_sub{settings.size}'
+    out = out or data / f'DF2K{"_multiscale" if settings.multiscale else ""}{cut}.lmdb'
     summary = pack_images(found.sources, out, settings, **how._asdict())
     lines = [found.remark] if found.remark else []
     return [*lines, *describe(out, summary, settings, how.verify), *for_yaml({'dataroot_gt': out})]
@@ -80,17 +75,29 @@ def prepare_pairs(data: Path, name: str, out: Path | None, scale: int, settings:
     if settings.size is not None or settings.multiscale:
         raise OptionError(f'--{"size" if settings.size is not None else "multiscale"}: the test pairs of {name} stay '
                           'whole; remove it')
-    stem = out or data / f'{PAIRED_SETS[name][1]}_test_x{scale}'
+    stem = out or data / f'{PAIRED_SETS[name].stem}_test_x{scale}'
     if stem.suffix == '.lmdb':
         raise OptionError(f'-o {stem}: two LMDBs are written; give what their names begin with, as in '
                           f'{stem.with_suffix("")}')
     sides = dict(zip(('HR', 'LR'), paired_images(data, name, scale, allow_incomplete), strict=True))
-    lines = [f'{PAIRED_SETS[name][0]}: {sides["HR"].remark}'] if sides['HR'].remark else []
+    lines = [f'{PAIRED_SETS[name].benchmark}: {sides["HR"].remark}'] if sides['HR'].remark else []
+    lines += _cropped(sides['HR'].sources, scale)
     outputs = {side: stem.with_name(f'{stem.name}_{side}.lmdb') for side in sides}
     for side, found in sides.items():
         summary = pack_images(found.sources, outputs[side], settings, **how._asdict())
         lines += describe(outputs[side], summary, settings, how.verify)
     return [*lines, *for_yaml({'dataroot_gt': outputs['HR'], 'dataroot_lq': outputs['LR']})]
+
+
+def _cropped(sources: Sequence[Source], scale: int) -> list[str]:
+    """A line on clean images of which a part is taken, where there are some."""
+    cropped = [source for source in sources if source.kept is not None]
+    if not cropped:
+        return []
+    some = ', '.join(source.stem for source in cropped[:5])
+    more = f' and {len(cropped) - 5} more' if len(cropped) > 5 else ''
+    return [f'clean images a few pixels larger than {scale} times their partners, cropped to that at the right and the '
+            f'bottom as BasicSR does: {len(cropped)} ({some}{more})']
 
 
 def for_yaml(roots: Mapping[str, Path]) -> list[str]:
