@@ -595,6 +595,8 @@ def test_shipped_options_read_the_published_layouts(parsed, rain, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     opt = yaml.safe_load((ROOT / f'options/train/deraining_{variant}.yml').read_text())
     opt['num_gpu'] = 0
+    for name in ('val_1', 'val_2'):
+        del opt['datasets'][name]
     with pytest.raises(DataError, match='40x48 pixels are less than gt_size 64'):
         parsed(opt)
     opt['datasets']['train']['gt_size'] = 16  # the images of this test are small
