@@ -17,6 +17,7 @@ from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
 from dil_plugin.basicsr.network_scale import check_network_scale
 from dil_plugin.basicsr.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
+from dil_plugin.basicsr.yaml_options.checking import check_blocks
 from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
@@ -40,6 +41,8 @@ def reading_options() -> Iterator[None]:
     except OSError as error:
         raise OptionError(f'-opt: {error.filename} cannot be read ({error.strerror})') from None
     except (ValueError, SyntaxError, NameError, IndexError) as error:
+        if str(error).startswith('Seed must be'):  # NumPy's
+            raise OptionError(f'manual_seed: {error}') from None
         raise OptionError(f'--force_yml: expected KEY:KEY=VALUE with keys of the YAML ({error})') from None
     except yaml.YAMLError as error:
         raise OptionError(f'-opt: not a YAML file: {error}') from None
@@ -104,6 +107,7 @@ def complete_options(opt: dict[str, Any]) -> None:
         elif ours:
             check_roots(f'datasets.{name}', dataset)
     if ours:
+        check_blocks(opt)
         check_network_scale(opt)
 
 
@@ -153,22 +157,31 @@ def _check_required(opt: Mapping[str, Any]) -> None:
 def _check_names(opt: Mapping[str, Any]) -> None:
     from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
-    def check(key: str, name: Any, registry: Any) -> None:
+    def check(key: str, block: Any, registry: Any) -> None:
+        if not isinstance(block, Mapping):
+            raise OptionError(f'{key}: expected a block of options with a type, got {block!r}')
+        check_name(f'{key}.type', block.get('type'), registry)
+
+    def check_name(key: str, name: Any, registry: Any) -> None:
         known = [known_name.removesuffix('_basicsr') for known_name, _ in registry]  # BasicSR finds them by either
         if str(name).removesuffix('_basicsr') not in known:
             raise OptionError(f'{key}: unknown name {name!r}; {did_you_mean(str(name), known)}')
 
-    check('model_type', opt.get('model_type'), MODEL_REGISTRY)
+    check_name('model_type', opt.get('model_type'), MODEL_REGISTRY)
     for name, dataset in opt['datasets'].items():
-        check(f'datasets.{name}.type', dataset.get('type'), DATASET_REGISTRY)
+        check(f'datasets.{name}', dataset, DATASET_REGISTRY)
     for key in (k for k in opt if k.startswith('network_') and opt[k]):
-        check(f'{key}.type', opt[key].get('type'), ARCH_REGISTRY)
+        check(key, opt[key], ARCH_REGISTRY)
     train = opt.get('train') or {}
     for key in ('pixel_opt', 'perceptual_opt'):
         if train.get(key):
-            check(f'train.{key}.type', train[key].get('type'), LOSS_REGISTRY)
-    for name, metric in ((opt.get('val') or {}).get('metrics') or {}).items():
-        check(f'val.metrics.{name}.type', metric.get('type'), METRIC_REGISTRY)
+            check(f'train.{key}', train[key], LOSS_REGISTRY)
+    metrics = _value(opt, 'val.metrics') or {}
+    if not isinstance(metrics, Mapping):
+        raise OptionError('val.metrics: expected metrics by name, as in psnr: {type: calculate_psnr, crop_border: 0}, '
+                          f'got {metrics!r}')
+    for name, metric in metrics.items():
+        check(f'val.metrics.{name}', metric, METRIC_REGISTRY)
 
 
 def _check_values(opt: Mapping[str, Any]) -> None:

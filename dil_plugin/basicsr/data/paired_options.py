@@ -56,7 +56,8 @@ class PairedSetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     meta_info_file: Annotated[str | None,
                               Meta(description='A text file of names of targets, one a line, to take of a folder.'
                                    )] = None
-    io_backend: Annotated[dict[str, Any] | None, Meta(description="Default: the data set's.")] = None
+    io_backend: Annotated[dict[str, Any] | None,
+                          Meta(description="{type: lmdb} or {type: disk}. Default: the data set's.")] = None
 
 
 class PairedDatasetOptions(LoaderOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,0 +1,181 @@
+"""The blocks of the YAML that are BasicSR's, and our additions to them; each option says what it is."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=0)]
+Size = Annotated[int, Meta(ge=1)]
+
+
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all blocks have in common: an unknown option is an error."""
+
+
+class TopLevel(Block, frozen=True, kw_only=True):
+    """The options that stand in no block."""
+
+    name: Annotated[str, Meta(description='Of the experiment: its folder is experiments/NAME, for tests results/NAME. '
+                              'A name with "debug" in it validates and saves every 8 iterations.')]
+    model_type: Annotated[str, Meta(description='DILModel.')]
+    scale: Annotated[Size, Meta(description='Clean size divided by distorted size; that of the network and of the '
+                                'confounders. Default: 1.')] = 1
+    num_gpu: Annotated[int | Literal['auto'], Meta(description='0: the CPU; 1 or auto: a GPU, with auto the CPU where '
+                                                   'there is none. Several GPUs take one process each (torchrun, '
+                                                   '--launcher pytorch).')]
+    manual_seed: Annotated[Count | None, Meta(description='Seeds weights, patches and confounders. Default: drawn.'
+                                              )] = None
+    custom_imports: Annotated[list[str] | None,
+                              Meta(description='Modules to import first: networks, losses or confounders of your own.'
+                                   )] = None
+    distortions: Annotated[list[Any] | None,
+                           Meta(description='The confounders, entries of {type: NAME, DEGREE: VALUE}: '
+                                '[confounders.md](confounders.md). A list of values makes a confounder of each, draws: '
+                                'k takes a confounder k times.')] = None
+    gt_usm: Annotated[bool | None, Meta(description='Sharpen the training targets before they are distorted (unsharp '
+                                        'masking, as Real-ESRNet).')] = False
+    queue_size: Annotated[Size | None,
+                          Meta(description='Training pair pool: so many groups (a clean patch, all its versions) are '
+                               'kept, from which batches are drawn. A multiple of the patches of a step. Default: '
+                               'none.')] = None
+    gt_size: Annotated[Size | None,
+                       Meta(description='As in a Real-ESRNet YAML: side of the patch that is cut after the distortion; '
+                            "that of datasets.train. Default: the data set's.")] = None
+    datasets: Annotated[dict[str, Any], Meta(description='Blocks train, and val_1, val_2, … or test_1, …: below.')]
+    network_g: Annotated[dict[str, Any] | None, Meta(description='The network, by type: below.')] = None
+    path: Annotated[dict[str, Any], Meta(description='Block: below.')] = {}
+    train: Annotated[dict[str, Any] | None, Meta(description='Block: below.')] = None
+    val: Annotated[dict[str, Any] | None, Meta(description='Block: below. Default: no validation.')] = None
+    logger: Annotated[dict[str, Any] | None, Meta(description='Block: below.')] = None
+    dist_params: Annotated[dict[str, Any] | None, Meta(description='Block, for several processes: below.')] = None
+    find_unused_parameters: Annotated[bool, Meta(description='For networks that BasicSR wraps for several processes; '
+                                                 'DILModel wraps none and does without.')] = False
+
+
+class Path(Block, frozen=True, kw_only=True):
+    """The block ``path``."""
+
+    pretrain_network_g: Annotated[str | None,
+                                  Meta(description='Checkpoint to begin with, or to test; also one of ESRGAN under its '
+                                       'own names (RRDB_PSNR_x4.pth).')] = None
+    param_key_g: Annotated[str | None, Meta(description="Which of its parameters: params, params_ema (params where it "
+                                            'has none of these).')] = 'params'
+    strict_load_g: Annotated[bool, Meta(description='Whether all parameters must be there and fit.')] = True
+    resume_state: Annotated[str | None, Meta(description='Training state to go on from, experiments/NAME/'
+                                             'training_states/K.state; --auto_resume takes the newest.')] = None
+    ignore_resume_networks: Annotated[str | list[str] | None,
+                                      Meta(description='Networks that are not taken from the resumed run: network_g.'
+                                           )] = None
+
+
+class Train(Block, frozen=True, kw_only=True):
+    """The block ``train``."""
+
+    dil: Annotated[Any, Meta(description='The variant and its options: below.')] = None
+    optim_g: Annotated[dict[str, Any], Meta(description='The (outer) optimiser: below.')] = {}
+    scheduler: Annotated[dict[str, Any], Meta(description='The (outer) learning rate over the iterations: below.')] = {}
+    total_iter: Annotated[Positive, Meta(description='Iterations; one is a meta-step, or erm_steps plain steps.')]
+    warmup_iter: Annotated[int, Meta(description='Iterations in which the learning rate rises linearly; -1: none.'
+                                     )] = -1
+    ema_decay: Annotated[Annotated[float, Meta(ge=0, lt=1)],
+                         Meta(description='Weight of the old in the moving average of the parameters, which is then '
+                              'validated and saved as params_ema; 0: none.')] = 0
+    pixel_opt: Annotated[dict[str, Any] | None, Meta(description='The loss L on pixels: below.')] = None
+    perceptual_opt: Annotated[dict[str, Any] | None,
+                              Meta(description='A loss on features, PerceptualLoss: below; added to pixel_opt.')] = None
+
+
+class Val(Block, frozen=True, kw_only=True):
+    """The block ``val``, for training and tests."""
+
+    val_freq: Annotated[Positive | None, Meta(description='Iterations between validations. Required in training.'
+                                              )] = None
+    save_img: Annotated[bool, Meta(description='Write the restored images.')]
+    suffix: Annotated[str | None, Meta(description="Of their names in a test; ~: the experiment's name.")] = None
+    pbar: Annotated[bool, Meta(description='A progress bar.')] = False
+    metrics: Annotated[dict[str, Any] | None, Meta(description='Metrics by a name of your own: below.')] = None
+
+
+class Wandb(Block, frozen=True, kw_only=True):
+    """The block ``logger.wandb``."""
+
+    project: Annotated[str | None, Meta(description='Project of Weights & Biases to log to; ~: none. Needs '
+                                        'use_tb_logger.')] = None
+    resume_id: Annotated[str | None, Meta(description='Run to go on with.')] = None
+
+
+class Logger(Block, frozen=True, kw_only=True):
+    """The block ``logger``."""
+
+    print_freq: Annotated[Positive, Meta(description='Iterations between lines of the log: losses by confounder, and '
+                                         'seconds of a step by part, t_synthesis, t_inner, t_outer; (data) is the '
+                                         'wait for data.')]
+    save_checkpoint_freq: Annotated[Positive, Meta(description='Iterations between checkpoints.')]
+    use_tb_logger: Annotated[bool, Meta(description='Log to TensorBoard, tb_logger/NAME.')] = False
+    wandb: Annotated[dict[str, Any] | None, Meta(description='Block: below.')] = None
+    pbar: Annotated[bool, Meta(description='A progress bar on standard error.')] = False
+
+
+class DistParams(Block, frozen=True, kw_only=True):
+    """The block ``dist_params``."""
+
+    backend: Annotated[Literal['nccl', 'gloo'], Meta(description='Between GPUs; without one it is always gloo.')]
+    port: Annotated[Size, Meta(description='For --launcher slurm.')] = 29500
+
+
+class Loader(Block, frozen=True, kw_only=True):
+    """What the data sets of BasicSR's own have in common with ours."""
+
+    name: str
+    type: str
+    phase: str = 'train'
+    scale: int = 1
+    num_worker_per_gpu: Count = 0
+    batch_size_per_gpu: Size = 1
+    dataset_enlarge_ratio: Positive = 1
+    prefetch_mode: Literal['cpu', 'cuda'] | None = None
+    num_prefetch_queue: Size = 1
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    gt_size: Size | None = None
+    use_hflip: bool = True
+    use_rot: bool = True
+
+
+class PairedImages(Loader, frozen=True, kw_only=True):
+    """The block of a PairedImageDataset."""
+
+    dataroot_gt: Annotated[str, Meta(description='LMDB or folder of targets.')]
+    dataroot_lq: Annotated[str, Meta(description='LMDB or folder of inputs; both LMDBs have the same keys.')]
+    io_backend: Annotated[dict[str, Any], Meta(description='{type: lmdb} or {type: disk}.')]
+    filename_tmpl: Annotated[str, Meta(description="The input's name, without its ending, of the target's name {}.")] \
+        = '{}'
+    meta_info_file: Annotated[str | None, Meta(description='A text file of names of targets, one a line, to take of '
+                                               'the folders.')] = None
+    color: Annotated[Literal['y'] | None, Meta(description='y: luma alone, one channel.')] = None
+    mean: Annotated[list[float] | None, Meta(description='Subtracted from both, by channel; with std.')] = None
+    std: Annotated[list[float] | None, Meta(description='Divides both, by channel.')] = None
+
+
+WITHOUT_EFFECT: dict[str, dict[str, str]] = {
+    '': {
+        'high_order_degradation': 'it says what RealESRNetModel does, and DILModel always does',
+        'network_d': 'DILModel trains network_g alone', 'l1_gt_usm': 'gt_usm sharpens the targets',
+        'percep_gt_usm': 'gt_usm sharpens the targets', 'gan_gt_usm': 'there is no discriminator',
+        'tile': 'tools/restore.py and tools/reproduce.py work in tiles',
+    },
+    'path': {'pretrain_network_d': 'there is no discriminator', 'param_key_d': 'there is no discriminator',
+             'strict_load_d': 'there is no discriminator'},
+    'train': {'gan_opt': 'there is no discriminator', 'optim_d': 'there is no discriminator',
+              'net_d_iters': 'there is no discriminator', 'net_d_init_iters': 'there is no discriminator'},
+    'datasets': {'use_shuffle': 'training data are always shuffled'},
+}
+"""Options that stand in published YAML files of other models, and why DILModel has no use for them."""
+
+ADDED = {
+    '': ('is_train', 'dist', 'rank', 'world_size', 'auto_resume', 'root_path'),
+    'path': ('experiments_root', 'models', 'training_states', 'log', 'visualization', 'results_root'),
+}
+"""What BasicSR adds to a block itself."""

@@ -1,0 +1,107 @@
+"""Unknown and wrong options in the blocks that are BasicSR's: named before anything is made."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from dil_plugin.errors import OptionError
+
+VAL = {'val_freq': 2, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
+
+
+def put(opt: Any, key: str, value: Any) -> None:
+    *path, last = key.split('/')
+    for name in path:
+        opt = opt.setdefault(name, {})
+    opt[last] = value
+
+
+BAD = [
+    ('manual_sead', 1, ['top level', 'manual_sead', "did you mean 'manual_seed'"]),
+    ('manual_seed', -1, ['manual_seed: Seed must be between 0']),
+    ('network_g', 'RRDBNet', ['network_g.type', 'missing']),
+    ('train/pixel_opt', 'L1Loss', ['train.pixel_opt', 'block', "'L1Loss'"]),
+    ('find_unused_parameters', 'yes', ['find_unused_parameters', "'yes'"]),
+    ('train/ema_decai', 0.9, ['train', 'ema_decai', "did you mean 'ema_decay'"]),
+    ('train/ema_decay', 1.5, ['train.ema_decay', '1.5']),
+    ('train/scheduler/milestone', [2], ['train.scheduler', 'milestone', "did you mean 'milestones'"]),
+    ('train/scheduler/milestones', ['x'], ['train.scheduler.milestones[0]', 'got \'x\'']),
+    ('train/optim_g/beta', [0, 1], ['train.optim_g', "'beta'", "did you mean 'betas'"]),
+    ('train/optim_g/betas', [0.9, 1.0], ['train.optim_g.betas[1]', '< 1', '1.0']),
+    ('train/pixel_opt/weight', 1, ['train.pixel_opt', "'weight'", "did you mean 'loss_weight'"]),
+    ('train/pixel_opt/reduction', 'average', ['train.pixel_opt.reduction', 'average', 'mean, sum, none']),
+    ('network_g/num_feats', 8, ['network_g', 'num_feats', "did you mean 'num_feat'"]),
+    ('network_g/num_block', 0, ['network_g.num_block', '>= 1', 'got 0']),
+    ('path/pretrain_network', 'x.pth', ['path', 'pretrain_network', "did you mean 'pretrain_network_g'"]),
+    ('path/strict_load_g', 'no', ['path.strict_load_g', "'no'"]),
+    ('logger/print_fraq', 3, ['logger', 'print_fraq', "did you mean 'print_freq'"]),
+    ('logger/wandb', {'projekt': 'x'}, ['logger.wandb', 'projekt', "did you mean 'project'"]),
+    ('val', {**VAL, 'use_image': True}, ['val', "'use_image'", 'allowed']),
+    ('val', {**VAL, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_boarder': 4}}},
+     ['val.metrics.psnr', 'crop_boarder', "did you mean 'crop_border'"]),
+    ('val', {**VAL, 'metrics': ['psnr']}, ['val.metrics', "['psnr']", 'calculate_psnr']),
+    ('dist_params', {'backend': 'mpi'}, ['dist_params.backend', 'mpi', 'nccl, gloo']),
+]
+
+
+@pytest.mark.parametrize(('key', 'value', 'words'), BAD, ids=[f'{key}={value}' for key, value, _ in BAD])
+def test_bad_option(base, parsed, tmp_path, key, value, words):
+    put(base, key, value)
+    with pytest.raises(OptionError) as error:
+        parsed(base)
+    for word in words:
+        assert word in str(error.value)
+    assert not (tmp_path / 'experiments').exists()
+
+
+def test_bad_option_of_pairs_for_validation(base, parsed, crops):
+    base['datasets']['val'] = {'name': 'pairs', 'type': 'PairedImageDataset', 'dataroot_gt': str(crops),
+                               'dataroot_lq': str(crops), 'io_backend': {'type': 'disk'}, 'filename_tmp': '{}'}
+    with pytest.raises(OptionError, match=r"datasets\.val: unknown option 'filename_tmp'; did you mean"):
+        parsed(base)
+
+
+def test_the_same_options_are_left_to_other_models(base, parsed, crops):
+    """SRModel has options of its own users that are not ours to judge."""
+    base['model_type'] = 'SRModel'
+    del base['train']['dil']
+    base['train']['something'] = 1
+    base['of_mine'] = 2
+    assert parsed(base)['of_mine'] == 2
+
+
+def test_types_of_ones_own_are_left_to_their_constructors(base, parsed):
+    from basicsr.utils.registry import LOSS_REGISTRY
+    from torch import nn
+    name = 'LossOfTheTestOfOptions'
+    if name not in LOSS_REGISTRY:
+        LOSS_REGISTRY.register(type(name, (nn.L1Loss, ), {}))
+    base['train']['pixel_opt'] = {'type': name, 'anything': 3}
+    assert parsed(base)['train']['pixel_opt']['anything'] == 3
+
+
+OF_OTHER_MODELS = [('l1_gt_usm', True), ('path/pretrain_network_d', None), ('train/optim_d', {'type': 'Adam'}),
+                   ('train/net_d_iters', 1), ('network_d', {'type': 'UNetDiscriminatorSN'})]
+
+
+@pytest.mark.parametrize(('key', 'value'), OF_OTHER_MODELS, ids=[key for key, _ in OF_OTHER_MODELS])
+def test_options_of_other_models_are_said_to_have_no_effect(base, parsed, capsys, key, value):
+    put(base, key, value)
+    parsed(base)
+    assert f'Note: {key.replace("/", ".")} has no effect' in capsys.readouterr().err
+
+
+def test_all_at_once_is_valid(base, parsed, capsys):
+    """Options that no file of options/ has."""
+    base |= {'find_unused_parameters': False, 'gt_usm': None, 'queue_size': None, 'gt_size': None,
+             'val': copy.deepcopy(VAL) | {'suffix': None, 'pbar': True},
+             'dist_params': {'backend': 'gloo', 'port': 29501}}
+    base['train']['optim_g'] |= {'eps': 1e-7, 'weight_decay': 1e-4, 'amsgrad': True}
+    base['train']['scheduler'] = {'type': 'CosineAnnealingRestartLR', 'periods': [4], 'restart_weights': [1],
+                                  'eta_min': 1e-7}
+    base['train']['total_iter'] = 4e0
+    base['path'] |= {'param_key_g': 'params_ema', 'strict_load_g': False, 'ignore_resume_networks': ['network_g']}
+    base['logger']['wandb'] = {'project': None, 'resume_id': None}
+    parsed(base)
+    assert 'Note' not in capsys.readouterr().err
