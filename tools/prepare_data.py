@@ -43,10 +43,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--data', type=Path, metavar='FOLDER', help='folder of data sets, with --dataset (default: datasets)'
     )
-    parser.add_argument('--scale', type=int, help='of the pairs of RealSR and DRealSR: 2, 3 or 4 (default: 4)')
-    parser.add_argument(
-        '--split', choices=('test', ), help='half of RealSR and DRealSR; their training halves are not read'
-    )
+    parser.add_argument('--scale', type=int, help='of the test pairs of RealSR and DRealSR: 2, 3 or 4 (default: 4)')
     parser.add_argument(
         '--allow-incomplete', action='store_true', help='with --dataset: pack what is there of a set (or crops of it)'
     )
@@ -83,7 +80,7 @@ def run(options: argparse.Namespace) -> list[str]:
     )
     how = Packing(options.workers, options.overwrite, options.verify)
     if options.dataset is None:
-        for name in ('data', 'scale', 'split', 'allow_incomplete'):
+        for name in ('data', 'scale', 'allow_incomplete'):
             if getattr(options, name):
                 raise OptionError(f'--{name.replace("_", "-")}: only with --dataset; remove it')
         if options.output is None:
@@ -95,9 +92,8 @@ def run(options: argparse.Namespace) -> list[str]:
         raise OptionError('--recursive: only with -i; remove it')
     data = options.data or Path('datasets')
     if options.dataset == 'DF2K':
-        for name in ('scale', 'split'):
-            if getattr(options, name) is not None:
-                raise OptionError(f'--{name}: DF2K has clean training images alone; remove it')
+        if options.scale is not None:
+            raise OptionError('--scale: DF2K has clean images alone; remove it')
         return prepare_df2k(data, options.output, settings, options.allow_incomplete, how)
     scale = 4 if options.scale is None else options.scale
     return prepare_pairs(data, options.dataset, options.output, scale, settings, options.allow_incomplete, how)

@@ -53,7 +53,7 @@ def test_clean_images_a_few_pixels_too_large(tmp_path: Path) -> None:
     save_pair(tmp_path / 'datasets', 'Canon', 1)
     save_pair(tmp_path / 'datasets', 'Canon', 2, clean=(19, 24))
     save_pair(tmp_path / 'datasets', 'Canon', 3, clean=(24, 32))
-    done = tool(tmp_path, '--dataset', 'RealSR', '--allow-incomplete', '--split', 'test')
+    done = tool(tmp_path, '--dataset', 'RealSR', '--allow-incomplete')
     assert done.returncode == 0, done.stderr
     assert 'cropped to that at the right and the bottom as BasicSR does: 2 (Canon_002, Canon_003)' in done.stdout
     printed = yaml.safe_load(done.stdout.split('in the YAML:')[1])
@@ -147,12 +147,6 @@ def test_names_that_cannot_be_keys(tmp_path: Path) -> None:
     done = tool(tmp_path, '--dataset', 'DRealSR', '--data', 'two', '--allow-incomplete')
     assert done.returncode == 2
     assert "would both get the key 'b_c'" in done.stderr
-
-
-def test_the_training_half_is_not_offered(tmp_path: Path) -> None:
-    done = tool(tmp_path, '--dataset', 'RealSR', '--split', 'train')
-    assert done.returncode == 2
-    assert "--split: invalid choice: 'train'" in done.stderr
 
 
 def test_folders_of_df2k_in_other_letters(tmp_path: Path) -> None:
