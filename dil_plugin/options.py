@@ -124,7 +124,7 @@ def explain(message: str, raw: Any, cls: Any, key: str) -> str:
         choices = [str(s.__struct_config__.tag) for s in _structs(parent)]
     allowed = f'; allowed: {", ".join(choices)}' if choices else ''
     yaml_hint = f' (YAML reads {value} as text: write !!float {value})' \
-        if isinstance(value, str) and _is_number(value) else ''
+        if isinstance(value, str) and _is_number(value) and '`int`' not in what else ''
     got = f'; got {value!r}' if path else ''
     meaning = _description(hint)
     return f'{key}{path}: {what}{got}{allowed}{yaml_hint}' + (f' ({meaning})' if meaning and not choices else '')

@@ -16,6 +16,11 @@ IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.p
 _META_LINE = re.compile(r'(?P<name>.+\.\w+) \((?P<height>\d+),(?P<width>\d+),\d+\) \d+')
 
 
+def no_folder(root: str) -> str:
+    """What to say of a data root that does not exist, in a message."""
+    return f'there is no folder {root}' + ('; tools/prepare_data.py packs LMDBs' if root.endswith('.lmdb') else '')
+
+
 def clean_images(options: DatasetOptions, key: str) -> list[str]:
     """LMDB keys or file paths of the clean images, sorted as BasicSR sorts them.
 
@@ -28,7 +33,7 @@ def clean_images(options: DatasetOptions, key: str) -> list[str]:
     """
     root = options.dataroot_gt
     if not os.path.isdir(root):
-        raise DataError(f'{key}.dataroot_gt: there is no folder {root}')
+        raise DataError(f'{key}.dataroot_gt: {no_folder(root)}')
     if options.io_backend['type'] == 'lmdb':
         if options.listed_in:
             name = 'meta_info_file' if options.meta_info_file else 'meta_info'

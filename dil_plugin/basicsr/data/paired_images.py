@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dil_plugin.basicsr.data.image_list import HEADERS, image_size
+from dil_plugin.basicsr.data.image_list import HEADERS, image_size, no_folder
 from dil_plugin.data_preparation.storage import open_store, read_meta
 from dil_plugin.errors import DataError, OptionError
 
@@ -30,7 +30,7 @@ def check_roots(key: str, dataset: Mapping[str, Any]) -> None:
         if not isinstance(value, str):
             raise OptionError(f'{key}.{name}: expected a path, got {value!r}')
         if is_root and not os.path.isdir(value):
-            raise DataError(f'{key}.{name}: there is no folder {value}')
+            raise DataError(f'{key}.{name}: {no_folder(value)}')
         if not is_root and not os.path.isfile(value):
             raise DataError(f'{key}.{name}: there is no file {value}')
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from basicsr.utils import scandir
 
-from dil_plugin.basicsr.data.image_list import HEADERS, IMAGE_SUFFIXES, image_size
+from dil_plugin.basicsr.data.image_list import HEADERS, IMAGE_SUFFIXES, image_size, no_folder
 from dil_plugin.basicsr.data.paired_options import PairedDatasetOptions, PairedSet
 from dil_plugin.data_preparation.storage import open_store, read_meta
 from dil_plugin.errors import DataError, OptionError
@@ -94,7 +94,7 @@ def _chosen(one: PairedSet, targets: dict[str, str]) -> dict[str, str]:
 def _images(one: PairedSet, root: str, option: str, recursive: bool = False) -> _Images:
     key = f'{one.key}.{option}'
     if not os.path.isdir(root):
-        raise DataError(f'{key}: there is no folder {root}')
+        raise DataError(f'{key}: {no_folder(root)}')
     if one.io_backend['type'] == 'lmdb':
         return _records(root, key)
     files = (path for path in scandir(root, recursive=recursive, full_path=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dil_plugin.errors import OptionError
+from dil_plugin.errors import DataError, OptionError
 
 VAL = {'val_freq': 2, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
 
@@ -53,6 +53,19 @@ def test_bad_option(base, parsed, tmp_path, key, value, words):
     for word in words:
         assert word in str(error.value)
     assert not (tmp_path / 'experiments').exists()
+
+
+def test_text_for_a_whole_number_is_not_to_be_written_as_another_number(base, parsed):
+    base['network_g']['num_feat'] = '-1'
+    with pytest.raises(OptionError, match=r"network_g\.num_feat: Expected `int`, got `str`; got '-1'") as error:
+        parsed(base)
+    assert '!!float' not in str(error.value)
+
+
+def test_missing_lmdb_says_what_makes_it(base, parsed):
+    base['datasets']['train'] |= {'dataroot_gt': 'none.lmdb', 'io_backend': {'type': 'lmdb'}}
+    with pytest.raises(DataError, match=r'dataroot_gt: there is no folder none\.lmdb; tools/prepare_data\.py'):
+        parsed(base)
 
 
 def test_bad_option_of_pairs_for_validation(base, parsed, crops):
