@@ -18,8 +18,9 @@ T = TypeVar('T')
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """The allowed names, with the nearest one put forward: ``"'hvp'? Allowed: hvp, inner"``."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(name, names, n=1)
-    return (f"did you mean '{near[0]}'? " if near else '') + f'allowed: {", ".join(names)}'
+    lower = {one.lower(): one for one in names}
+    near = difflib.get_close_matches(name.lower(), lower, n=1)
+    return (f"did you mean '{lower[near[0]]}'? " if near else '') + f'allowed: {", ".join(names)}'
 
 
 def convert(raw: Any, cls: type[T], key: str) -> T:
@@ -39,7 +40,7 @@ def convert(raw: Any, cls: type[T], key: str) -> T:
     """
     if not isinstance(raw, Mapping):
         raise OptionError(f'{key}: expected a block of options, got {raw!r}')
-    _refuse_unknown(raw, cls, key)
+    refuse_unknown(raw, cls, key)
     _refuse_infinite(raw, key)
     try:
         return msgspec.convert(raw, cls)
@@ -47,7 +48,8 @@ def convert(raw: Any, cls: type[T], key: str) -> T:
         raise OptionError(explain(str(error), raw, cls, key)) from None
 
 
-def _refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
+def refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
+    """Raises OptionError for an option that the class does not have, in the block or in one inside of it."""
     struct = _struct_for(cls, raw)
     if struct is None:
         return
@@ -58,10 +60,10 @@ def _refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
         if name not in allowed:
             raise OptionError(f"{key}: unknown option '{name}'; {did_you_mean(str(name), allowed)}")
         if isinstance(value, Mapping) and name in fields:
-            _refuse_unknown(value, fields[name], f'{key}.{name}')
+            refuse_unknown(value, fields[name], f'{key}.{name}')
         for k, item in enumerate(value if isinstance(value, list) and name in fields else ()):
             if isinstance(item, Mapping):
-                _refuse_unknown(item, _item(fields[name]), f'{key}.{name}[{k}]')
+                refuse_unknown(item, _item(fields[name]), f'{key}.{name}[{k}]')
 
 
 def _refuse_infinite(raw: Any, key: str) -> None:

@@ -38,7 +38,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     what.add_argument('--dataset', choices=DATASETS, help='a published set, as it was downloaded and unpacked')
     parser.add_argument(
         '-o', '--output', type=Path,
-        help='LMDB to write if it ends in .lmdb, else a folder of PNG files (default with --dataset: in --data)'
+        help='LMDB to write if it ends in .lmdb, else a folder of PNG files; of pairs what the names of both LMDBs '
+        'begin with (default with --dataset: in --data)'
     )
     parser.add_argument(
         '--data', type=Path, metavar='FOLDER', help='folder of data sets, with --dataset (default: datasets)'

@@ -7,6 +7,7 @@ gone around by our own subclasses.
 
 import functools
 import importlib
+import logging
 import os
 import sys
 import types
@@ -50,6 +51,7 @@ def _import_torchvision() -> None:
 
 def adapt_basicsr() -> None:
     """Replaces what fails without a GPU, and has every parsed YAML checked before training starts."""
+    from basicsr.data.paired_image_dataset import PairedImageDataset
     from basicsr.models.base_model import BaseModel
     from basicsr.models.sr_model import SRModel
 
@@ -67,6 +69,10 @@ def adapt_basicsr() -> None:
     options.init_dist = dist_util.init_dist = _with_gloo(dist_util.init_dist)
     BaseModel.model_to_device = _on_cpu_too(BaseModel.model_to_device)
     SRModel.test = _on_bare_network(SRModel.test)
+    PairedImageDataset.__getitem__ = _naming_the_images(PairedImageDataset.__getitem__)
+    logger = logging.getLogger('basicsr')
+    if _not_about_several_sets not in logger.filters:
+        logger.addFilter(_not_about_several_sets)
 
 
 def _checked(parse_options: Any) -> Any:
@@ -179,6 +185,30 @@ def _on_bare_network(test: Any) -> Any:
     return bare
 
 
+def _naming_the_images(get: Any) -> Any:
+    """``PairedImageDataset.__getitem__``, whose error on an image that cannot be decoded does not say which it is."""
+    if getattr(get, 'names_the_images', False):
+        return get
+
+    @functools.wraps(get)
+    def get_item(self: Any, index: int) -> Any:
+        try:
+            return get(self, index)
+        except Exception as error:
+            pair = self.paths[index]
+            raise DataError(f"datasets, {self.opt['name']}: the pair {pair['gt_path']} (of {self.gt_folder}) and "
+                            f"{pair['lq_path']} (of {self.lq_folder}) cannot be read; one of them may be damaged "
+                            f'({type(error).__name__}: {error})') from error
+
+    get_item.names_the_images = True  # type: ignore[attr-defined]
+    return get_item
+
+
+def _not_about_several_sets(record: logging.LogRecord) -> bool:
+    """Keeps a warning back that is not true: models derived from SRModel validate on several sets."""
+    return 'Multiple validation datasets are *only* supported' not in record.getMessage()
+
+
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     """The training state to resume from, or None; as BasicSR's, for any device and from any working directory.
 
@@ -189,6 +219,7 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     from dil_plugin.basicsr.data.draw_sampler import DrawSampler, Position
     DrawSampler.resumed_at = None
     path = opt['path'].get('resume_state')
+    iterations: list[int] = []
     if opt['auto_resume']:
         folder = os.path.join(opt['root_path'], 'experiments', opt['name'], 'training_states')
         names = os.listdir(folder) if os.path.isdir(folder) else []
@@ -197,7 +228,12 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
             path = opt['path']['resume_state'] = os.path.join(folder, f'{max(iterations)}.state')
     if not path:
         return None
-    state = load_checkpoint(path, 'path.resume_state')  # on the CPU; load_state_dict moves what belongs elsewhere
+    try:
+        state = load_checkpoint(path, 'path.resume_state')  # on the CPU; load_state_dict moves what belongs elsewhere
+    except DataError as error:
+        older = sorted(k for k in iterations if k != max(iterations)) if opt['auto_resume'] and iterations else []
+        hint = f'; remove it to go on from {older[-1]}.state' if older else ''
+        raise DataError(f'{error}{hint}') from None
     if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= set(state):
         raise DataError(f'path.resume_state: {path} is not a training state')
     batch_size = opt['datasets']['train']['batch_size_per_gpu']

@@ -22,7 +22,7 @@ def run(pipeline: Callable[[str], None], root_path: str) -> None:
         print(f'error: {message(error)}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        print('interrupted; a training goes on with --auto_resume', file=sys.stderr)
         sys.exit(130)
 
 

@@ -17,9 +17,9 @@ from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
 from dil_plugin.basicsr.network_scale import check_network_scale
 from dil_plugin.basicsr.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
-from dil_plugin.basicsr.yaml_options.checking import check_blocks
+from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
 from dil_plugin.distortions import DistortionSet, parse_distortions
-from dil_plugin.errors import DILError, OptionError
+from dil_plugin.errors import DataError, DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
 from dil_plugin.options import did_you_mean
 from dil_plugin.sampling import PairedSets
@@ -80,11 +80,13 @@ def complete_options(opt: dict[str, Any]) -> None:
         OptionError: Something is unknown, wrong or missing; the message names the key, the value and what is allowed.
     """
     import_modules(opt)
+    ours = opt.get('model_type') == MODEL
+    if ours:
+        refuse_unknown_options(opt)
     _check_required(opt)
     _check_names(opt)
     _check_device(opt)
     _check_values(opt)
-    ours = opt.get('model_type') == MODEL
     if ours and opt['is_train']:
         take_flat_options(opt)
         dil, distortions = parse_training_options(opt)
@@ -109,6 +111,9 @@ def complete_options(opt: dict[str, Any]) -> None:
     if ours:
         check_blocks(opt)
         check_network_scale(opt)
+        weights = opt['path'].get('pretrain_network_g')
+        if weights is not None and not os.path.isfile(weights):
+            raise DataError(f'path.pretrain_network_g: there is no file {weights}')
 
 
 def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, DistortionSet | PairedSets]:

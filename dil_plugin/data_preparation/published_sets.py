@@ -168,8 +168,15 @@ def paired_images(data: Path, name: str, scale: int, allow_incomplete: bool) -> 
     if remark and not allow_incomplete:
         raise DataError(f'{one.benchmark}: {remark}; its authors publish it at {one.address}; --allow-incomplete packs '
                         'what is there')
+    names = found.names
+    if allow_incomplete:
+        names = [image for image in names if len(found.files(image)) == 2]
+        if alone := [image for image in found.names if image not in names]:
+            some = ', '.join(alone[:5]) + (f' and {len(alone) - 5} more' if len(alone) > 5 else '')
+            remark = f'{remark}; ' if remark else ''
+            remark += f'{len(alone)} images without a partner are left out: {some}'
     clean, distorted = [], []
-    for image in found.names:
+    for image in names:
         kept = _kept(found, image, scale)
         clean_path, distorted_path = found.files(image)
         stem = key_stem(image, clean_path)

@@ -18,6 +18,7 @@ from dil_plugin.errors import DataError
 _MIB = 1024 * 1024
 _MAP_START = 16 * _MIB
 _LARGEST_MAP_GROWTH = 4096 * _MIB
+_UNWRITTEN_PAGES = 16  # the last pages may have been given up before they were written
 _META_LINE = re.compile(r'(.+)\.png \((\d+),(\d+),(\d+)\) \d+')
 
 
@@ -43,6 +44,16 @@ class Store(Protocol):
 class _LmdbStore:
     def __init__(self, path: Path, readonly: bool) -> None:
         self._env = lmdb.open(str(path), map_size=_MAP_START, readonly=readonly, lock=not readonly, readahead=False)
+        if readonly:
+            self._require_all_pages(path)
+
+    def _require_all_pages(self, path: Path) -> None:
+        """Raises OSError where the file ends before its last page: reading beyond the end would kill the process."""
+        page = self._env.stat()['psize']
+        needed, there = (self._env.info()['last_pgno'] + 1) * page, (path / 'data.mdb').stat().st_size
+        if there + _UNWRITTEN_PAGES * page < needed:
+            self._env.close()
+            raise OSError(f'data.mdb has {there} bytes, but its pages take {needed}: it is truncated')
 
     def write(self, items: Sequence[tuple[str, bytes]]) -> None:
         while True:

@@ -139,5 +139,8 @@ def _parse_entry(raw: Any, key: str) -> list[Distortion]:
     draws = raw.get('draws', 1) if isinstance(raw, Mapping) else 1
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise OptionError(f'{key}.draws: expected an integer >= 1, got {draws!r}')
+    for name in raw if isinstance(raw, Mapping) else ():
+        if name in ('draw', 'n_draws', 'num_draws'):  # the types know their own options alone
+            raise OptionError(f"{key}: unknown option '{name}'; did you mean 'draws'?")
     entry = {name: value for name, value in raw.items() if name != 'draws'} if isinstance(raw, Mapping) else raw
     return DISTORTION_REGISTRY.parse(entry, key) * draws

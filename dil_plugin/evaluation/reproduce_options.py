@@ -117,6 +117,9 @@ def _with_flags(message: str, key: str, given: Mapping[str, Any]) -> str:
     return message
 
 
+_SHORT = {'RealSR': 'RealSR V3'}  # as a folder it would be another set, without the published numbers
+
+
 def make_plan(options: ReproduceOptions) -> Plan:
     """Checks the options against each other and the machine.
 
@@ -136,6 +139,8 @@ def make_plan(options: ReproduceOptions) -> Plan:
         raise OptionError(f'--save-inputs: {protocol.name} takes the distorted images of the sets; there are none to '
                           'write')
     for name in options.datasets or protocol.datasets:
+        if name in _SHORT and options.datasets:
+            raise OptionError(f"--dataset: '{name}' is called '{_SHORT[name]}' here")
         if name not in BENCHMARKS and not (data / name).is_dir():
             raise OptionError(f"--dataset: unknown data set '{name}', and no folder of that name in {data}; "
                               f'{did_you_mean(name, BENCHMARKS)}')

@@ -91,6 +91,11 @@ def broken_lmdb(source, tmp_path, how):
             file.write('another.png (48,40,3) 1\n')
     elif how == 'not an LMDB':
         (target / 'data.mdb').write_bytes(b'x' * 8192)
+    elif how == 'truncated':
+        with lmdb.open(str(target), map_size=2**24) as env, env.begin(write=True) as transaction:
+            for k in range(40):
+                transaction.put(str(k).encode(), bytes(10000))
+        os.truncate(target / 'data.mdb', (target / 'data.mdb').stat().st_size // 2)
     return target
 
 
@@ -99,7 +104,8 @@ def broken_lmdb(source, tmp_path, how):
     ('no data', ['data.mdb']),
     ('odd meta_info', ['line 1', 'astronaut_0']),
     ('record missing', ['6 records', '7']),
-    ('not an LMDB', ['cannot be opened']),
+    ('not an LMDB', ['cannot be read']),
+    ('truncated', ['it is truncated']),
 ])
 def test_bad_lmdb_before_training(base, crops_lmdb, tmp_path, how, words):
     target = broken_lmdb(crops_lmdb, tmp_path, how)
@@ -139,6 +145,18 @@ def test_images_smaller_than_the_patch(base, crops, crops_lmdb):
     from_disk = build_dataset(train_options(base, crops, 'disk', gt_size=44))
     with pytest.raises(DataError, match=r'astronaut_0.png.*48x40 pixels are less than datasets.train.gt_size 44'):
         from_disk[Draw(0, 0)]
+
+
+def test_damaged_lmdb_is_named_when_it_is_read(base, crops_lmdb, tmp_path):
+    """Pages in the middle of the file are overwritten: found only when a record is read."""
+    target = tmp_path / 'overwritten.lmdb'
+    shutil.copytree(crops_lmdb, target)
+    dataset = build_dataset(train_options(base, target, 'lmdb'))
+    page = os.sysconf('SC_PAGESIZE')
+    content = (target / 'data.mdb').read_bytes()
+    (target / 'data.mdb').write_bytes(content[:2 * page] + bytes(len(content) - 2 * page))
+    with pytest.raises(DataError, match=r'overwritten\.lmdb: cannot be read, the LMDB is damaged'):
+        dataset[Draw(0, 0)]
 
 
 def test_truncated_image_in_an_lmdb_is_named(base, crops_lmdb, tmp_path):

@@ -1,8 +1,10 @@
 """Mistakes in BasicSR's own data sets of pairs are named before anything is made."""
 
 import shutil
+from pathlib import Path
 
 import cv2
+import lmdb as lmdb_file
 import numpy as np
 import pytest
 from basicsr.data import build_dataset
@@ -61,8 +63,8 @@ def test_somewhat_larger_targets_pass_in_validation(opt, parsed, pairs):
 
 
 @pytest.mark.parametrize(('size', 'words'), [
-    ((40, 32), ['1.png has 40x32', '20x16', '2 times', 'scale is 4']),
-    ((160, 128), ['1.png has 160x128', '8 times', 'scale is 4']),
+    ((40, 32), ['1.png of dataroot_gt has 40x32', '20x16', '2 times', 'scale is 4']),
+    ((160, 128), ['1.png of dataroot_gt has 160x128', '8 times', 'scale is 4']),
     ((79, 64), ['79x64', '3.95 and 4 times']),
     ((64, 80), ['64x80', '3.2 and 5 times']),
 ])
@@ -159,3 +161,26 @@ def test_other_models_are_left_to_basicsr(opt, parsed):
     opt['model_type'] = 'SRModel'
     del opt['train']['dil']
     parsed(opt)
+
+
+def test_swapped_pairs_are_asked_about(opt, parsed):
+    block = opt['datasets']['val_1']
+    block['dataroot_gt'], block['dataroot_lq'] = block['dataroot_lq'], block['dataroot_gt']
+    with pytest.raises(DILError, match=r'dataroot_gt has 20x16 pixels .* dataroot_lq 80x64: .*; are the two swapped\?'):
+        parsed(opt)
+
+
+@pytest.mark.parametrize('lmdb', [False, True])
+def test_a_damaged_image_is_named_when_it_is_read(opt, parsed, pairs, lmdb):
+    data = (pairs / 'LR/1.png').read_bytes()
+    if lmdb:
+        as_lmdb(opt)
+        with lmdb_file.open(str(pairs / 'LR.lmdb'), map_size=2**24) as env, env.begin(write=True) as transaction:
+            transaction.put(b'1', data[:60])
+    else:
+        (pairs / 'LR/1.png').write_bytes(data[:60])
+    dataset = build_dataset(parsed(opt)['datasets']['val_1'])
+    damaged = [k for k, pair in enumerate(dataset.paths) if Path(pair['lq_path']).stem == '1']
+    with pytest.raises(DILError, match=r'pairs: the pair .*1(\.png)? \(of .*HR.*1(\.png)? \(of .*LR.* cannot be read'):
+        dataset[damaged[0]]
+    dataset[(damaged[0] + 1) % 3]

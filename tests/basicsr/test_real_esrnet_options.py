@@ -64,7 +64,7 @@ SMALLER = {'num_gpu': 0, 'queue_size': 8}
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """The folders that the published file names, with three small images."""
+    """The folders that the published file names, with three small images, and a file in place of its weights."""
     folder = tmp_path / 'datasets/DF2K'
     rng = np.random.default_rng(0)
     names = []
@@ -76,6 +76,9 @@ def world(tmp_path, monkeypatch):
     meta = folder / 'meta_info/meta_info_DF2Kmultiscale+OST_sub.txt'
     meta.parent.mkdir()
     meta.write_text('\n'.join(names) + '\n')
+    weights = tmp_path / PUBLISHED['path']['pretrain_network_g']
+    weights.parent.mkdir(parents=True)
+    weights.touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -104,7 +107,7 @@ def shrunk(opt):
 
 def test_two_blocks_turn_the_published_file_into_one_of_dil(published, pipeline):
     root = pipeline(shrunk(published))
-    experiment, = (root / 'experiments').iterdir()
+    experiment = root / 'experiments' / published['name']
     log = next(experiment.glob('train_*.log')).read_text()
     assert 'RealESRGAN(order=2)#4' in log
     assert 't_synthesis' in log

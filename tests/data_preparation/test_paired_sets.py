@@ -134,6 +134,17 @@ def test_published_numbers_of_drealsr(tmp_path: Path, scale: int, count: int) ->
         paired_images(tmp_path, 'DRealSR', scale, allow_incomplete=False)
 
 
+def test_images_without_a_partner_are_left_out_where_that_is_allowed(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        save_pair(tmp_path / 'datasets', 'Canon', number)
+    (tmp_path / f'datasets/{CANON}/Canon_002_LR4.png').unlink()
+    done = tool(tmp_path, '--dataset', 'RealSR', '--allow-incomplete')
+    assert done.returncode == 0, done.stderr
+    assert '1 images without a partner are left out: ' in done.stdout
+    for side in ('HR', 'LR'):
+        assert keys(tmp_path / f'datasets/RealSR_V3_test_x4_{side}.lmdb') == {'Canon_001', 'Canon_003'}
+
+
 def test_names_that_cannot_be_keys(tmp_path: Path) -> None:
     for name in ('straße', 'a'):
         save(tmp_path / f'DRealSR/HR/{name}.png', 8, 12, 3)

@@ -361,3 +361,13 @@ class TestResolution:
     def test_one_scale_per_set(self) -> None:
         with pytest.raises(OptionError, match=r'alike.*Halve.*GaussianBlur\(sigma=1\)'):
             DistortionSet([Halve(1.0), GaussianBlur(1)])
+
+
+def test_draws_written_in_the_singular():
+    with pytest.raises(OptionError, match=r"distortions\[0\]: unknown option 'draw'; did you mean 'draws'\?"):
+        parse_distortions([{'type': 'GaussianNoise', 'sigma': 5, 'draw': 4}])
+
+
+def test_near_misses_do_not_depend_on_capitals():
+    with pytest.raises(OptionError, match="did you mean 'RealESRGAN'"):
+        parse_distortions([{'type': 'RealEsrgan', 'order': 1}])

@@ -55,6 +55,7 @@ def test_every_table_has_a_plan(raw, table):
     ({'table': 'denoise'}, "--table: unknown table 'denoise'; did you mean 'denoising'"),
     ({'table': None}, '--table: missing'),
     ({'datasets': ['CBSD86']}, "--dataset: unknown data set 'CBSD86', .*did you mean 'CBSD68'"),
+    ({'datasets': ['RealSR']}, "--dataset: 'RealSR' is called 'RealSR V3' here"),
     ({'datasets': []}, r'--dataset: Expected a list of length >= 1; got \[\]'),
     ({'conditions': ['35']}, "--condition: unknown condition '35'; allowed: 5, 10, 15, 20, 30, 40, 50"),
     ({'baseline': 'DIL'}, "--baseline: there is no run 'DIL'; did you mean 'DIL_sf'"),

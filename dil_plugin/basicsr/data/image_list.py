@@ -2,12 +2,13 @@
 
 import os
 import re
+from pathlib import Path
 
-import lmdb
 from basicsr.utils import scandir
 from PIL import Image
 
 from dil_plugin.basicsr.data.options import DatasetOptions
+from dil_plugin.data_preparation.storage import open_store
 from dil_plugin.errors import DataError, OptionError
 
 HEADERS = 500  # of so many files of a folder the size is looked at before training starts
@@ -118,9 +119,9 @@ def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
 
 def _check_records(root: str, key: str, expected: int) -> None:
     try:
-        with lmdb.open(root, readonly=True, lock=False, readahead=False) as env:
-            entries = env.stat()['entries']
-    except lmdb.Error as error:
-        raise DataError(f'{key}.dataroot_gt: {root} cannot be opened as an LMDB ({error})') from None
+        with open_store(Path(root), readonly=True) as store:
+            entries = store.count()
+    except DataError as error:
+        raise DataError(f'{key}.dataroot_gt: {error}') from None
     if entries < expected:
         raise DataError(f'{key}.dataroot_gt: {root} holds {entries} records, but its meta_info.txt lists {expected}')

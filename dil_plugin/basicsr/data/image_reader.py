@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import lmdb
 import numpy as np
 from basicsr.utils import FileClient, imfrombytes
 
@@ -36,6 +37,8 @@ class ImageReader:
             content = self._client(root, backend).get(path, 'image')
         except OSError as error:
             raise DataError(f'{where}: cannot be read ({error.strerror})') from None
+        except lmdb.Error as error:
+            raise DataError(f'{where}: cannot be read, the LMDB is damaged ({error})') from None
         if content is None:
             raise DataError(f'{where}: listed in meta_info.txt, but not in the LMDB')
         reason = incomplete_reason(bytes(content))

@@ -21,7 +21,8 @@ class LoaderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     type: Annotated[str, Meta(description='The class of the data set.')]
     phase: Annotated[Literal['train', 'val', 'test'], Meta(description='Set by BasicSR.')] = 'train'
     scale: Annotated[Size, Meta(description="Set by BasicSR from the top level's scale.")] = 1
-    gt_size: Annotated[Size, Meta(description='Side of the clean training patch, in pixels.')] = 64
+    gt_size: Annotated[Size, Meta(description='Side of the clean training patch, in pixels. Default: none, training '
+                                  'needs it.')] = 64
     use_hflip: Annotated[bool, Meta(description='Random horizontal flips.')] = True
     use_rot: Annotated[bool, Meta(description='Random rotations by multiples of 90 degrees.')] = True
     seed: Annotated[Count, Meta(description='Seeds the draws (patches, confounders). Default: manual_seed in '

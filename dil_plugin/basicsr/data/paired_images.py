@@ -68,7 +68,8 @@ def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> Non
     for (lq, lq_size), (gt, gt_size) in pairs:
         reason = None if lq_size is None or gt_size is None else _problem(lq_size, gt_size, dataset, scale)
         if reason:
-            raise DataError(f'{key}: {gt} has {_text(gt_size)} pixels and {lq} {_text(lq_size)}: {reason}')
+            raise DataError(f'{key}: {gt} of dataroot_gt has {_text(gt_size)} pixels and {lq} of dataroot_lq '
+                            f'{_text(lq_size)}: {reason}')
 
 
 Sided = tuple[tuple[str, Size | None], tuple[str, Size | None]]
@@ -131,8 +132,10 @@ def _problem(lq: Size, gt: Size, dataset: Mapping[str, Any], scale: int) -> str 
         if gt != (lq[0] * scale, lq[1] * scale):
             return f'that is {_times(lq, gt)}, but scale is {scale}'
         return f'that is less than gt_size {dataset["gt_size"]}' if min(gt) < dataset['gt_size'] else None
-    fits = all(scale * small <= large and round(large / small) == scale for small, large in zip(lq, gt, strict=True))
-    return None if fits else f'that is {_times(lq, gt)}, but scale is {scale}'
+    if all(scale * small <= large and round(large / small) == scale for small, large in zip(lq, gt, strict=True)):
+        return None
+    swapped = '; are the two swapped?' if lq == (gt[0] * scale, gt[1] * scale) and scale > 1 else ''
+    return f'that is {_times(lq, gt)}, but scale is {scale}{swapped}'
 
 
 def _times(lq: Size, gt: Size) -> str:

@@ -82,9 +82,13 @@ class DILModel(SRModel):
                 raise DataError(f"path.pretrain_network_g: {load_path} has no '{param_key}' (path.param_key_g), only "
                                 f'{found}')
             get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, param key: [{keys[0]}].')
+            if keys[0] != param_key:
+                get_root_logger().warning(f"path.pretrain_network_g: {load_path} has no '{param_key}' "
+                                          f"(path.param_key_g); '{keys[0]}' is taken.")
             content = content[keys[0]]
         content = network_names(content)
-        self._print_different_keys_loading(net, content, strict)
+        if not strict:  # otherwise each difference is an error
+            self._print_different_keys_loading(net, content, strict)
         try:
             net.load_state_dict(content, strict=strict)
         except RuntimeError as error:

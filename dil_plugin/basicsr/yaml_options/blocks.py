@@ -110,8 +110,9 @@ class Logger(Block, frozen=True, kw_only=True):
     """The block ``logger``."""
 
     print_freq: Annotated[Positive, Meta(description='Iterations between lines of the log: losses by confounder, and '
-                                         'seconds of a step by part, t_synthesis, t_inner, t_outer; (data) is the '
-                                         'wait for data.')]
+                                         'seconds of a step by part, t_synthesis, t_inner, t_outer, means since '
+                                         'the line before; time, and (data), the wait for data, are means of 200 '
+                                         'steps at most.')]
     save_checkpoint_freq: Annotated[Positive, Meta(description='Iterations between checkpoints.')]
     use_tb_logger: Annotated[bool, Meta(description='Log to TensorBoard, tb_logger/NAME.')] = False
     wandb: Annotated[dict[str, Any] | None, Meta(description='Block: below.')] = None

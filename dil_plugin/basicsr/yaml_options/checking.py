@@ -1,9 +1,14 @@
 """Holds the blocks of a DILModel YAML that are BasicSR's to their types: BasicSR itself reads what it knows."""
 
+import contextlib
+import os
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import msgspec
+
+from dil_plugin.basicsr.data.options import DatasetOptions
 from dil_plugin.basicsr.real_esrnet_options import DEGREES
 from dil_plugin.basicsr.yaml_options.blocks import (
     ADDED,
@@ -20,14 +25,13 @@ from dil_plugin.basicsr.yaml_options.blocks import (
 )
 from dil_plugin.basicsr.yaml_options.registered import LOSSES, METRICS, NETWORKS, OPTIMIZERS, SCHEDULERS
 from dil_plugin.errors import OptionError
-from dil_plugin.options import convert
-
-# blocks of these names belong to one phase; the other may have them too, without reading them
-_TRAINING = ('train', 'logger')
+from dil_plugin.options import convert, refuse_unknown
 
 
-def check_blocks(opt: Mapping[str, Any]) -> None:
-    """Raises OptionError for an option that nothing reads, or that has a wrong value, in any of BasicSR's blocks.
+def refuse_unknown_options(opt: Mapping[str, Any]) -> None:
+    """Raises OptionError for an option that nothing reads, in any of BasicSR's blocks; what is missing comes later.
+
+    A misspelt option that is required is so named itself, and not the one that it should have been.
 
     Options that published YAML files of other models carry are named on standard error, with the reason why they have
     no effect here. Blocks of types that users registered are left to their constructors.
@@ -35,52 +39,99 @@ def check_blocks(opt: Mapping[str, Any]) -> None:
     Args:
         opt: The options of a run with ``model_type: DILModel``, as BasicSR parsed them.
     """
-    _check('', opt, TopLevel, DEGREES)
-    _check('path', opt.get('path'), Path)
-    _check('val', opt.get('val'), Val)
-    _check('dist_params', opt.get('dist_params'), DistParams)
-    _check_typed('network_g', opt.get('network_g'), NETWORKS)
-    for name, metric in ((opt.get('val') or {}).get('metrics') or {}).items():
-        _check_typed(f'val.metrics.{name}', metric, METRICS)
+    for one in _blocks(opt):
+        reasons = WITHOUT_EFFECT.get(one.key.split('.')[0], {})
+        for name in one.options:
+            if name in reasons and name not in one.cls.__struct_fields__:
+                sys.stderr.write(f'Note: {one.key}{"." if one.key else ""}{name} has no effect: {reasons[name]}.\n')
+        with _naming_the_top_level():
+            refuse_unknown(one.known(), one.cls, one.key)
+
+
+def check_blocks(opt: Mapping[str, Any]) -> None:
+    """Raises OptionError for an option of a wrong value in any of BasicSR's blocks; see ``refuse_unknown_options``."""
+    for one in _blocks(opt):
+        if one.cls is not DatasetOptions:  # which is checked where it is completed
+            with _naming_the_top_level():
+                convert(one.known(), one.cls, one.key)
+    name = opt['name']
+    if not name or name in ('.', '..') or '/' in name or os.sep in name:
+        raise OptionError(f'name: got {name!r}, expected the name of a folder below experiments/')
+    scheduler = (opt.get('train') or {}).get('scheduler') or {}
+    if opt['is_train'] and scheduler.get('type') == 'CosineAnnealingRestartLR':
+        periods, total = scheduler['periods'], int(opt['train']['total_iter'])
+        if sum(periods) < total:
+            raise OptionError(f'train.scheduler.periods: {periods} are {sum(periods)} iterations in all, less than '
+                              f'train.total_iter {total}')
+
+
+class _Known(NamedTuple):
+    """A block, and the type that it is held to.
+
+    Attributes:
+        key: Where it stands; '' is the top level.
+        options: What stands there.
+        cls: The type.
+        skipped: Options that are left out: of other models, BasicSR's own, the ``type`` that chose the type.
+    """
+
+    key: str
+    options: Mapping[str, Any]
+    cls: type[msgspec.Struct]
+    skipped: frozenset[str]
+
+    def known(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name not in self.skipped}
+
+
+def _blocks(opt: Mapping[str, Any]) -> Iterator[_Known]:
+    """The blocks whose options are known here."""
+    training = bool(opt['is_train'])
+    yield from _block('', opt, TopLevel, DEGREES)
+    yield from _block('path', opt.get('path'), Path)
+    yield from _block('val', opt.get('val'), Val)
+    yield from _block('dist_params', opt.get('dist_params'), DistParams)
+    yield from _typed('network_g', opt.get('network_g'), NETWORKS)
     for name, dataset in opt['datasets'].items():
-        if dataset.get('type') == 'PairedImageDataset':
-            _check(f'datasets.{name}', dataset, PairedImages)
-    if not opt['is_train']:
-        return
-    _check('train', opt['train'], Train)
-    _check('logger', opt['logger'], Logger)
-    _check('logger.wandb', opt['logger'].get('wandb'), Wandb)
-    train = opt['train']
-    for key, block, known in (('optim_g', train.get('optim_g'), OPTIMIZERS),
-                              ('scheduler', train.get('scheduler'), SCHEDULERS),
-                              ('pixel_opt', train.get('pixel_opt'), LOSSES),
-                              ('perceptual_opt', train.get('perceptual_opt'), LOSSES)):
-        _check_typed(f'train.{key}', block, known)
+        if isinstance(dataset, Mapping) and dataset.get('type') == 'PairedImageDataset':
+            yield from _block(f'datasets.{name}', dataset, PairedImages)
+        elif isinstance(dataset, Mapping) and dataset.get('type') == 'DistortionAugmentedDataset':
+            yield from _block(f'datasets.{name}', dataset, DatasetOptions, DEGREES)
+    metrics = _inside(opt, 'val', 'metrics')
+    for name, metric in metrics.items() if isinstance(metrics, Mapping) else ():
+        yield from _typed(f'val.metrics.{name}', metric, METRICS)
+    if training:
+        yield from _block('train', opt.get('train'), Train)
+        yield from _block('logger', opt.get('logger'), Logger)
+        yield from _block('logger.wandb', _inside(opt, 'logger', 'wandb'), Wandb)
+        for name, known in (('optim_g', OPTIMIZERS), ('scheduler', SCHEDULERS), ('pixel_opt', LOSSES),
+                            ('perceptual_opt', LOSSES)):
+            yield from _typed(f'train.{name}', _inside(opt, 'train', name), known)
 
 
-def _check(key: str, block: Any, cls: type[Block], also: list[str] | None = None) -> None:
+def _inside(opt: Mapping[str, Any], block: str, name: str) -> Any:
+    return opt[block].get(name) if isinstance(opt.get(block), Mapping) else None
+
+
+def _block(key: str, block: Any, cls: type[msgspec.Struct], also: Sequence[str] = ()) -> Iterator[_Known]:
     if block is None:
         return
     if not isinstance(block, Mapping):
         raise OptionError(f'{key}: expected a block of options, got {block!r}')
     where = key.split('.')[0]
-    reasons = WITHOUT_EFFECT.get(where, {})
-    for name in block:
-        if name in reasons and name not in cls.__struct_fields__:
-            sys.stderr.write(f'Note: {key}{"." if key else ""}{name} has no effect: {reasons[name]}.\n')
-    skipped = {*ADDED.get(where, ()), *reasons, *(also or ())} - set(cls.__struct_fields__)
-    _convert({name: value for name, value in block.items() if name not in skipped}, cls, key)
+    skipped = {*ADDED.get(where, ()), *WITHOUT_EFFECT.get(where, {}), *also} - set(cls.__struct_fields__)
+    yield _Known(key, block, cls, frozenset(skipped))
 
 
-def _check_typed(key: str, block: Any, known: Mapping[str, type[Block]]) -> None:
-    if isinstance(block, Mapping) and block.get('type') in known:
-        options = {name: value for name, value in block.items() if name != 'type'}
-        _convert(options, known[block['type']], key)
+def _typed(key: str, block: Any, known: Mapping[str, type[Block]]) -> Iterator[_Known]:
+    if isinstance(block, Mapping) and isinstance(block.get('type'), str) and block['type'] in known:
+        yield _Known(key, block, known[block['type']], frozenset({'type'}))
 
 
-def _convert(options: Mapping[str, Any], cls: type[Block], key: str) -> None:
+@contextlib.contextmanager
+def _naming_the_top_level() -> Iterator[None]:
     try:
-        convert(options, cls, key)
+        yield
     except OptionError as error:  # of the top level it begins with a dot, or with a colon
         message = str(error)
         raise OptionError(f'top level{message}' if message.startswith(':') else message.removeprefix('.')) from None

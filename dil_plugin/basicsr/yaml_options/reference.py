@@ -164,8 +164,8 @@ _INTRO = '''# Options of a training or test YAML
 
 Every option of a file with `model_type: DILModel`, explained once. This page is written by
 `python tools/document_options.py` from the types that check the options, and a test holds it to them. The YAML is
-BasicSR's; what is ours are `distortions`, `train.dil`, two data sets and a few lines more. An option that nothing reads
-is an error that names it.
+BasicSR's; what is ours are `distortions`, `train.dil`, two data sets and a few lines more. An option that is not
+here is an error that names it; one of `train.dil` that the variant has no use for is a warning in the log.
 
 `required` is what BasicSR or DILModel cannot do without; `~` is YAML's nothing. Write small numbers as `!!float 1e-4`,
 since YAML takes `1e-4` for text. Options of `tools/reproduce.py` stand in [reproduce.md](reproduce.md).

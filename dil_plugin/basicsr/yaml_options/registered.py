@@ -12,7 +12,7 @@ from dil_plugin.basicsr.yaml_options.blocks import Block, Positive, Size
 
 Rate = Annotated[float, Meta(ge=0, lt=1)]
 Weight = Annotated[float, Meta(ge=0)]
-Reduction = Literal['mean', 'sum', 'none']
+Reduction = Literal['mean', 'sum']  # BasicSR's third, none, gives no number to minimise
 
 
 class Adam(Block, frozen=True, kw_only=True):
@@ -33,6 +33,9 @@ class MultiStepLR(Block, frozen=True, kw_only=True):
     restarts: Annotated[tuple[int, ...], Meta(description='Iterations at which the rate starts anew.')] = (0, )
     restart_weights: Annotated[tuple[float, ...], Meta(description='Its factor at each restart.')] = (1, )
 
+    def __post_init__(self) -> None:
+        _require_equal_numbers('restarts', self.restarts, self.restart_weights)
+
 
 class CosineAnnealingRestartLR(Block, frozen=True, kw_only=True):
     """Half periods of a cosine."""
@@ -41,6 +44,14 @@ class CosineAnnealingRestartLR(Block, frozen=True, kw_only=True):
     restart_weights: Annotated[tuple[float, ...],
                                Meta(description='Factor of the rate in each, as many as periods.')] = (1, )
     eta_min: Annotated[Weight, Meta(description='The least rate.')] = 0
+
+    def __post_init__(self) -> None:
+        _require_equal_numbers('periods', self.periods, self.restart_weights)
+
+
+def _require_equal_numbers(name: str, values: tuple[int, ...], weights: tuple[float, ...]) -> None:
+    if len(values) != len(weights):
+        raise ValueError(f'.restart_weights: {list(weights)}; expected as many as {name} {list(values)}')
 
 
 class L1Loss(Block, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ BAD = [
     ('train/optim_g/beta', [0, 1], ['train.optim_g', "'beta'", "did you mean 'betas'"]),
     ('train/optim_g/betas', [0.9, 1.0], ['train.optim_g.betas[1]', '< 1', '1.0']),
     ('train/pixel_opt/weight', 1, ['train.pixel_opt', "'weight'", "did you mean 'loss_weight'"]),
-    ('train/pixel_opt/reduction', 'average', ['train.pixel_opt.reduction', 'average', 'mean, sum, none']),
+    ('train/pixel_opt/reduction', 'average', ['train.pixel_opt.reduction', 'average', 'mean, sum']),
     ('network_g/num_feats', 8, ['network_g', 'num_feats', "did you mean 'num_feat'"]),
     ('network_g/num_block', 0, ['network_g.num_block', '>= 1', 'got 0']),
     ('path/pretrain_network', 'x.pth', ['path', 'pretrain_network', "did you mean 'pretrain_network_g'"]),
@@ -118,3 +118,67 @@ def test_all_at_once_is_valid(base, parsed, capsys):
     base['logger']['wandb'] = {'project': None, 'resume_id': None}
     parsed(base)
     assert 'Note' not in capsys.readouterr().err
+
+
+MISSPELT_AND_REQUIRED = [
+    ('trian', ['train'], ["'trian'", "did you mean 'train'"]),
+    ('val/save_image', ['val', 'save_img'], ["val: unknown option 'save_image'", "did you mean 'save_img'"]),
+    ('val/valfreq', ['val', 'val_freq'], ["val: unknown option 'valfreq'", "did you mean 'val_freq'"]),
+    ('logger/printfreq', ['logger', 'print_freq'], ["logger: unknown option 'printfreq'", "did you mean 'print_freq'"]),
+    ('datasets/train/gt_sise', ['datasets', 'train', 'gt_size'], ["datasets.train: unknown option 'gt_sise'"]),
+    ('network_g/num_inch', ['network_g', 'num_feat'], ["network_g: unknown option 'num_inch'"]),
+]
+
+
+@pytest.mark.parametrize(('key', 'path', 'words'), MISSPELT_AND_REQUIRED, ids=[k for k, _, _ in MISSPELT_AND_REQUIRED])
+def test_a_misspelt_option_is_named_not_the_one_that_is_missing(base, parsed, key, path, words):
+    base['val'] = copy.deepcopy(VAL)
+    *blocks, name = path
+    block = base
+    for one in blocks:
+        block = block[one]
+    block[key.split('/')[-1]] = block.pop(name)
+    with pytest.raises(OptionError) as error:
+        parsed(base)
+    for word in words:
+        assert word in str(error.value)
+
+
+SCHEDULERS = [
+    ({'type': 'CosineAnnealingRestartLR', 'periods': [2]}, r'train\.scheduler\.periods: \[2\] are 2 iterations .* 4'),
+    ({'type': 'CosineAnnealingRestartLR', 'periods': [2, 8]}, r'train\.scheduler\.restart_weights: \[1\]; .* periods'),
+    ({'type': 'MultiStepRestartLR', 'milestones': [2], 'restarts': [0, 2]},
+     r'train\.scheduler\.restart_weights: \[1\]; .* restarts \[0, 2\]'),
+]
+
+
+@pytest.mark.parametrize(('block', 'words'), SCHEDULERS)
+def test_schedulers_that_would_fail_in_the_middle_of_training(base, parsed, block, words):
+    base['train']['scheduler'] = block
+    with pytest.raises(OptionError, match=words):
+        parsed(base)
+
+
+def test_a_cosine_as_long_as_the_training_is_valid(base, pipeline):
+    base['train']['scheduler'] = {'type': 'CosineAnnealingRestartLR', 'periods': [4], 'eta_min': 1e-7}
+    pipeline(base)
+
+
+@pytest.mark.parametrize('name', ['', 'a/b', '../evil', '..'])
+def test_names_that_are_no_folder(base, parsed, name):
+    base['name'] = name
+    with pytest.raises(OptionError, match='name: got'):
+        parsed(base)
+
+
+def test_a_reduction_without_a_number_to_minimise(base, parsed):
+    base['train']['pixel_opt']['reduction'] = 'none'
+    with pytest.raises(OptionError, match=r"train\.pixel_opt\.reduction: .* got 'none'; allowed: mean, sum"):
+        parsed(base)
+
+
+def test_a_missing_checkpoint_before_anything_is_made(base, pipeline, tmp_path):
+    base['path']['pretrain_network_g'] = 'none.pth'
+    with pytest.raises(DataError, match=r'path\.pretrain_network_g: there is no file none\.pth'):
+        pipeline(base)
+    assert not (tmp_path / 'experiments').exists()
