@@ -1,4 +1,5 @@
-# Two commands set everything up on a fresh machine: `make demo` and `make test`; `make test-mmagic` the mmagic half.
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+# The mmagic half has two of its own: `make mmagic` installs it, `make test-mmagic` tests it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,13 +8,15 @@ MMAGIC_BIN := $(MMAGIC_VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/requirements/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-mmagic lint clean
+.PHONY: demo test mmagic test-mmagic lint clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python tools/demo.py
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest -q -n 2 tests
+
+mmagic: $(MMAGIC_VENV)/.runtime
 
 test-mmagic: $(MMAGIC_VENV)/.tests
 	$(MMAGIC_BIN)/python -m pytest -q -n 2 tests/mmagic
@@ -47,14 +50,17 @@ $(VENV)/.tests: $(VENV)/.runtime requirements/tests.txt
 	touch $@
 
 # An environment of its own: mmagic holds diffusers, transformers and huggingface_hub back, and users of BasicSR need
-# none of it. BasicSR is here because the tests compare the two halves.
-$(MMAGIC_VENV)/.tests: export PIP_CONSTRAINT := $(PIP_CONSTRAINT) $(CURDIR)/requirements/mmagic-constraints.txt
-$(MMAGIC_VENV)/.tests: $(MMAGIC_BIN)/python requirements/constraints.txt requirements/mmagic-constraints.txt \
-    requirements/mmagic.txt requirements/mmagic-tests.txt setup.py
+# none of it. What it declares is not installed, see requirements/mmagic.txt.
+$(MMAGIC_VENV)/.runtime: $(MMAGIC_BIN)/python requirements/constraints.txt requirements/mmagic-constraints.txt \
+    requirements/mmagic.txt setup.py
 	$(MMAGIC_BIN)/python -m pip install -q --upgrade pip setuptools wheel
-	$(MMAGIC_BIN)/python -m pip install -q torch
-	$(MMAGIC_BIN)/python -m pip install -q -r requirements/mmagic.txt -r requirements/mmagic-tests.txt
-	$(MMAGIC_BIN)/python -m pip install -q --no-deps mmengine mmcv-lite mmagic
-	$(MMAGIC_BIN)/python -m pip install -q --use-pep517 --no-deps --no-build-isolation basicsr
+	$(MMAGIC_BIN)/python -m pip install -q -r requirements/mmagic.txt
+	$(MMAGIC_BIN)/python -m pip install -q --no-deps -c requirements/mmagic-constraints.txt mmengine mmcv-lite mmagic
 	$(MMAGIC_BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+# BasicSR is here because the tests compare the two halves.
+$(MMAGIC_VENV)/.tests: $(MMAGIC_VENV)/.runtime requirements/mmagic-tests.txt
+	$(MMAGIC_BIN)/python -m pip install -q -c requirements/mmagic-constraints.txt -r requirements/mmagic-tests.txt
+	$(MMAGIC_BIN)/python -m pip install -q --use-pep517 --no-deps --no-build-isolation basicsr
 	touch $@

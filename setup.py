@@ -36,6 +36,8 @@ setup(
         'scipy>=1.15',
         'tqdm',
     ],
+    # No extra for mmagic: it would bring BasicSR above, and what mmagic declares, which no installation of it should
+    # get whole (requirements/mmagic.txt says why, and has the commands).
     extras_require={
         'dnd': ['h5py'],  # reads DND's files
         'metrics': ['pyiqa'],  # LPIPS and others
