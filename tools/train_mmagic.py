@@ -1,0 +1,14 @@
+"""mmagic's train.py with the plugin registered: ``python tools/train_mmagic.py options/mmagic/….py``."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.abspath(os.path.join(__file__, os.pardir, os.pardir)))
+
+import dil_plugin.mmagic  # noqa: E402, F401  (at module level: spawned data workers need it too)
+from dil_plugin.launch import errors_in_one_line  # noqa: E402
+from dil_plugin.mmagic.launch import train  # noqa: E402
+
+if __name__ == '__main__':
+    with errors_in_one_line():
+        train()
