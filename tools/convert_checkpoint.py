@@ -27,9 +27,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--arch', metavar='NAME',
                         help='the network, by its name in either package (default: found by its parameters)')
     parser.add_argument('--ema', choices=('hook', 'generator_ema'),
-                        help="where mmagic keeps averaged parameters: hook, as mmengine's EMAHook does, which loads them "
-                        "for testing; generator_ema, as mmagic's RealESRGAN does (default: reading, what is there; "
-                        'writing, hook)')
+                        help="where mmagic keeps averaged parameters: hook, as mmengine's EMAHook does, so that they "
+                        "are loaded for testing; generator_ema, as mmagic's RealESRGAN does (default: reading, what is "
+                        'there; writing, hook)')
     parser.add_argument('--overwrite', action='store_true', help='replace the output if it is there')
     return parser.parse_args(arguments)
 

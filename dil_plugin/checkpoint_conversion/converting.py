@@ -144,7 +144,7 @@ def _to_basicsr(content: Mapping[str, Any], source: str, arch: str | None, ema: 
     if _GENERATOR not in children:
         raise DataError(f"{source}: 'state_dict' has no generator, only {', '.join(list(children)[:5])}; expected a "
                         "checkpoint of one of mmagic's restorers")
-    averaged = content.get('ema_state_dict')
+    averaged = content.get('ema_state_dict', {})
     hooked = split_by_module(averaged).get(_GENERATOR) if _is_state(averaged) else None
     if hooked and _EMA in children and ema is None:
         raise OptionError(f"{source}: has averaged parameters in 'ema_state_dict' and in 'generator_ema'; give --ema "

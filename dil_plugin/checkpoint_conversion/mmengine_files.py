@@ -35,7 +35,7 @@ def load_inert(path: str | os.PathLike[str], key: str) -> Any:
     """
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(os.fspath(path))
-    except Exception:  # no such file, not of torch's format since 1.6, torch before 2.6: the message is load_checkpoint's
+    except Exception:  # no such file, not of torch's format since 1.6, torch before 2.6: load_checkpoint says what
         names = []
     if not names:
         return load_checkpoint(path, key)
@@ -44,7 +44,7 @@ def load_inert(path: str | os.PathLike[str], key: str) -> Any:
 
 
 def generator_of_config(text: str) -> dict[str, Any] | None:
-    """``model['generator']`` of the config that mmengine keeps in a checkpoint; None where it is not there or not plain.
+    """``model['generator']`` of the config in a checkpoint of mmengine; None where it is not there or not plain.
 
     The config is Python. It is parsed and not run: ``dict(...)`` calls, literals and nothing else.
     """
@@ -65,9 +65,12 @@ def _literal(node: ast.expr) -> Any:
             raise ValueError('dict(**...)')
         return {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.Dict):
-        if not all(node.keys):
-            raise ValueError('{**...}')
-        return {ast.literal_eval(key): _literal(value) for key, value in zip(node.keys, node.values, strict=True)}
+        items: dict[Any, Any] = {}
+        for key, value in zip(node.keys, node.values, strict=True):
+            if key is None:
+                raise ValueError('{**...}')
+            items[ast.literal_eval(key)] = _literal(value)
+        return items
     if isinstance(node, ast.List):
         return [_literal(element) for element in node.elts]
     if isinstance(node, ast.Tuple):
