@@ -14,8 +14,9 @@ from torch import Tensor
 
 import dil_plugin
 from dil_plugin.checkpoint_conversion.architectures import Architecture, find_architecture
-from dil_plugin.checkpoint_conversion.mmengine_files import generator_of_config, load_inert, split_by_module
+from dil_plugin.checkpoint_conversion.mmengine_files import load_inert, model_of_config, split_by_module
 from dil_plugin.checkpoints import NOTES, NetworkNotes, read_notes, save_atomically, select_parameters
+from dil_plugin.distortions import parse_distortions
 from dil_plugin.errors import DataError, OptionError
 
 EMA_PLACES = ('hook', 'generator_ema')
@@ -178,18 +179,30 @@ def _notes(meta: Mapping[str, Any], architecture: Architecture,
     if found is not None:
         return meta[NOTES], found.network_g, ''
     text = meta.get('cfg')
-    generator = generator_of_config(text) if isinstance(text, str) else None
-    if generator is None:
+    model = model_of_config(text) if isinstance(text, str) else None
+    if model is None:
         return None, None, _SILENT
-    network, remark = _translated(generator, architecture.mmagic, architecture.basicsr_network)
+    network, remark = _translated(model['generator'], architecture.mmagic, architecture.basicsr_network)
     if network is None:
         return None, None, remark
     name, iteration = meta.get('experiment_name'), meta.get('iter')
     notes = NetworkNotes(version=dil_plugin.__version__, name=name if isinstance(name, str) else '',
                          network_g=network, scale=architecture.scale_of(network),
-                         iteration=iteration if isinstance(iteration, int) else None)
+                         iteration=iteration if isinstance(iteration, int) else None, **_training(model))
     plain: dict[str, Any] = msgspec.to_builtins(notes)
     return plain, network, ''
+
+
+def _training(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What the notes say about a training by DIL; nothing where it was another."""
+    dil, distortions = model.get('dil'), model.get('distortions')
+    if not isinstance(dil, dict) or not isinstance(distortions, list):
+        return {}
+    try:
+        labels = parse_distortions(distortions, 'model.distortions').labels
+    except OptionError:  # made by another version of the plugin
+        return {}
+    return {'dil': dil, 'distortions': distortions, 'confounders': list(labels)}
 
 
 # Both

@@ -43,18 +43,19 @@ def load_inert(path: str | os.PathLike[str], key: str) -> Any:
         return load_checkpoint(path, key)
 
 
-def generator_of_config(text: str) -> dict[str, Any] | None:
-    """``model['generator']`` of the config in a checkpoint of mmengine; None where it is not there or not plain.
+def model_of_config(text: str) -> dict[str, Any] | None:
+    """``model`` of the config in a checkpoint of mmengine, tuples as lists; None where it is not there or not plain.
 
     The config is Python. It is parsed and not run: ``dict(...)`` calls, literals and nothing else.
     """
     try:
         assigned = {target.id: node.value for node in ast.parse(text).body if isinstance(node, ast.Assign)
                     for target in node.targets if isinstance(target, ast.Name)}
-        generator = _literal(assigned['model'])['generator']
+        model = _literal(assigned['model'])
     except (SyntaxError, ValueError, LookupError, TypeError):
         return None
-    return generator if isinstance(generator, dict) and isinstance(generator.get('type'), str) else None
+    generator = model.get('generator') if isinstance(model, dict) else None
+    return model if isinstance(generator, dict) and isinstance(generator.get('type'), str) else None
 
 
 def _literal(node: ast.expr) -> Any:
@@ -71,10 +72,8 @@ def _literal(node: ast.expr) -> Any:
                 raise ValueError('{**...}')
             items[ast.literal_eval(key)] = _literal(value)
         return items
-    if isinstance(node, ast.List):
+    if isinstance(node, ast.List | ast.Tuple):
         return [_literal(element) for element in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(_literal(element) for element in node.elts)
     return ast.literal_eval(node)
 
 

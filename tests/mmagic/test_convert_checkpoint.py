@@ -147,22 +147,22 @@ def test_options_of_equal_names_have_equal_defaults(architecture):
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """A short training by mmagic with EMAHook: its folder, its model and its averaged model."""
+    """A short training by DIL in mmagic, with EMAHook: its folder, its generator and the averaged one."""
     folder = tmp_path_factory.mktemp('run')
     (folder / 'images').mkdir()
     for k in range(4):
         cv2.imwrite(str(folder / 'images' / f'{k}.png'), np.random.default_rng(k).integers(0, 256, (16, 16, 3), 'u1'))
-    load = [{'type': 'LoadImageFromFile', 'key': key, 'channel_order': 'rgb'} for key in ('img', 'gt')]
-    averaged = {}
+    load = {'type': 'LoadImageFromFile', 'key': 'gt', 'channel_order': 'rgb'}
     runner = Runner.from_cfg(mmengine.Config({
         'default_scope': 'mmagic', 'work_dir': str(folder), 'experiment_name': 'short', 'log_level': 'WARNING',
-        'model': {'type': 'BaseEditModel', 'pixel_loss': {'type': 'L1Loss'},
+        'model': {'type': 'DILEditModel', 'pixel_loss': {'type': 'L1Loss'},
+                  'dil': {'variant': 'ps'}, 'distortions': [{'type': 'GaussianNoise', 'sigma': (5, 10)}],
                   'generator': {'type': 'RRDBNetNoUpsample', 'mid_channels': 8, 'num_blocks': 1, 'growth_channels': 4},
                   'data_preprocessor': {'type': 'DataPreprocessor', 'mean': [0.0] * 3, 'std': [255.0] * 3}},
         'train_dataloader': {
             'batch_size': 2, 'num_workers': 0, 'sampler': {'type': 'InfiniteSampler'},
             'dataset': {'type': 'BasicImageDataset', 'data_root': str(folder / 'images'),
-                        'data_prefix': {'img': '', 'gt': ''}, 'pipeline': [*load, {'type': 'PackInputs'}]}},
+                        'data_prefix': {'gt': ''}, 'pipeline': [load, {'type': 'PackInputs'}]}},
         'train_cfg': {'type': 'IterBasedTrainLoop', 'max_iters': 3},
         'optim_wrapper': {'type': 'OptimWrapper', 'optimizer': {'type': 'Adam', 'lr': 1e-2}},
         'param_scheduler': {'type': 'MultiStepLR', 'by_epoch': False, 'milestones': [2]},
@@ -185,7 +185,9 @@ def test_a_checkpoint_of_the_runner(trained, tmp_path):
     assert {'optimizer', 'param_schedulers', 'message_hub'} <= set(conversion.left_out)
     notes = read_notes(content, 'net.pth')
     assert notes.network_g == {'type': 'RRDBNetNoUpsample', 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}
-    assert notes.iteration == 3
+    assert (notes.iteration, notes.variant) == (3, 'ps')
+    assert notes.distortions == [{'type': 'GaussianNoise', 'sigma': [5, 10]}]
+    assert notes.confounders == ['GaussianNoise(sigma=5)', 'GaussianNoise(sigma=10)']
     assert notes.name.startswith('short')
     with torch.no_grad():
         for key, module in (('params', generator), ('params_ema', averaged)):
