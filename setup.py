@@ -11,7 +11,8 @@ version = re.search(r"__version__ = '(.+)'", (ROOT / 'dil_plugin' / '__init__.py
 setup(
     name='dil_plugin',
     version=version,
-    description='Distortion invariant representation learning (DIL) for image restoration, a plugin for BasicSR',
+    description='Distortion invariant representation learning (DIL) for image restoration, a plugin for BasicSR '
+                'and mmagic',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

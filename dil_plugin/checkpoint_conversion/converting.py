@@ -68,11 +68,12 @@ def convert_file(source: str | os.PathLike[str],
         DataError: ``source`` is not such a checkpoint, or ``target`` is there or cannot be written.
         OptionError: As ``convert``.
     """
+    content = load_inert(source, 'input')
     target = Path(target)
     if target.exists() and (not overwrite or target.is_dir() or target.samefile(source)):
         raise DataError(f'output: {target} is there already; give another name'
                         + ('' if overwrite else ', or --overwrite to replace it'))
-    conversion = convert(load_inert(source, 'input'), str(source), arch, ema)
+    conversion = convert(content, str(source), arch, ema)
     try:
         save_atomically(conversion.content, target)
     except OSError as error:

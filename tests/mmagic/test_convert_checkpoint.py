@@ -330,7 +330,7 @@ def test_wrong_files_are_named(tmp_path):
     basicsr_file(tmp_path / 'net.pth', 'rrdb_x4')
     (tmp_path / 'half.pth').write_bytes((tmp_path / 'net.pth').read_bytes()[:5000])
     (tmp_path / 'text.pth').write_text('no checkpoint')
-    for name, output, message in (('none.pth', 'o.pth', 'there is no file'), ('half.pth', 'o.pth', 'cannot be read'),
+    for name, output, message in (('none.pth', 'net.pth', 'there is no file'), ('half.pth', 'o.pth', 'cannot be read'),
                                   ('text.pth', 'o.pth', 'cannot be read'), ('net.pth', 'no/o.pth', 'cannot be written'),
                                   ('net.pth', 'net.pth', 'is there already')):
         with pytest.raises(DataError, match=message):
