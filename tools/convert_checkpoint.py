@@ -28,8 +28,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help='the network, by its name in either package (default: found by its parameters)')
     parser.add_argument('--ema', choices=('hook', 'generator_ema'),
                         help="where mmagic keeps averaged parameters: hook, as mmengine's EMAHook does, so that they "
-                        "are loaded for testing; generator_ema, as mmagic's RealESRGAN does (default: reading, what is "
-                        'there; writing, hook)')
+                        "are loaded for testing; generator_ema, as models with is_use_ema=True do (default: reading, "
+                        'what is there; writing, hook)')
     parser.add_argument('--overwrite', action='store_true', help='replace the output if it is there')
     return parser.parse_args(arguments)
 

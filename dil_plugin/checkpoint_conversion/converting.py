@@ -24,7 +24,7 @@ EmaPlace = Literal['hook', 'generator_ema']
 
 _GENERATOR, _EMA = 'generator', 'generator_ema'
 _SILENT = 'the file does not say what options its network has'
-_KEPT_KEY = 'basicsr_key'  # in meta: what the generator's parameters were called, for the way back
+_KEPT_KEY = 'basicsr_key'  # in meta: what the only parameters were called, for the way back
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,9 @@ def convert(content: Any, source: str, arch: str | None = None, ema: EmaPlace | 
         source: Its file, for messages.
         arch: The network by its name in BasicSR or mmagic; None finds it by the names of the parameters.
         ema: Where mmagic keeps averaged parameters. ``hook``: as mmengine's ``EMAHook`` writes them, in
-            ``state_dict``, the others in ``ema_state_dict``. ``generator_ema``: as mmagic's ``RealESRGAN`` has them, in
-            a network of its own. None takes what is there, and writes ``hook``.
+            ``state_dict``, the others in ``ema_state_dict``. ``generator_ema``: as models with ``is_use_ema=True`` have
+            them, in a network of its own; where BasicSR's file has one kind of parameters, both networks get them. None
+            takes what is there, and writes ``hook``.
 
     Raises:
         DataError: It is no such checkpoint, or of a network that does not convert.
@@ -119,14 +120,14 @@ def _to_mmagic(content: Any, source: str, arch: str | None, ema: EmaPlace | None
     written: dict[str, Any] = {'meta': meta}
     if len(keys) == 1:
         meta[_KEPT_KEY] = keys[0]
-        written['state_dict'] = _prefixed(states[keys[0]], f'{_GENERATOR}.')
-    elif ema == 'generator_ema':
-        written['state_dict'] = {**_prefixed(states['params'], f'{_GENERATOR}.'),
-                                 **_prefixed(states['params_ema'], f'{_EMA}.')}
+    first, averaged = states[keys[0]], states[keys[-1]]
+    if ema == 'generator_ema':
+        written['state_dict'] = {**_prefixed(first, f'{_GENERATOR}.'), **_prefixed(averaged, f'{_EMA}.')}
     else:  # EMAHook exchanges the two when it saves, so that what is loaded for testing is the average
-        written['state_dict'] = _prefixed(states['params_ema'], f'{_GENERATOR}.')
-        written['ema_state_dict'] = {'steps': torch.tensor(meta['iter']),
-                                     **_prefixed(states['params'], f'module.{_GENERATOR}.')}
+        written['state_dict'] = _prefixed(averaged, f'{_GENERATOR}.')
+        if len(keys) == 2:
+            written['ema_state_dict'] = {'steps': torch.tensor(meta['iter']),
+                                         **_prefixed(first, f'module.{_GENERATOR}.')}
     network, remark = None, _SILENT
     if notes is not None:
         meta[NOTES] = content[NOTES]
@@ -153,15 +154,17 @@ def _to_basicsr(content: Mapping[str, Any], source: str, arch: str | None, ema: 
                           'hook or --ema generator_ema')
     meta = content.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
-    if hooked and ema != 'generator_ema':  # exchanged by EMAHook, see above
+    kept = meta.get(_KEPT_KEY)
+    if kept in ('params', 'params_ema'):
+        states = {kept: children[_GENERATOR]}
+    elif hooked and ema != 'generator_ema':  # exchanged by EMAHook, see above
         states = {'params': hooked, 'params_ema': children[_GENERATOR]}
     elif _EMA in children and ema != 'hook':
         states = {'params': children[_GENERATOR], 'params_ema': children[_EMA]}
     elif ema is not None:
         raise DataError(f'{source}: has no averaged parameters where --ema {ema} says')
     else:
-        kept = meta.get(_KEPT_KEY)
-        states = {kept if kept in ('params', 'params_ema') else 'params': children[_GENERATOR]}
+        states = {'params': children[_GENERATOR]}
     architecture = _architecture(arch, states, source)
     written: dict[str, Any] = dict(states)
     notes, network, remark = _notes(meta, architecture, source)

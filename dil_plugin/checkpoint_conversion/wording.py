@@ -16,6 +16,9 @@ def describe(conversion: Conversion, output: Path) -> str:
     if conversion.left_out:
         lines.append(f'left out: {", ".join(conversion.left_out)}')
     lines.append(_block(conversion))
+    if conversion.to == 'mmagic' and not any(n.startswith('generator_ema.') for n in conversion.content['state_dict']):
+        lines.append('for a model with is_use_ema=True convert with --ema generator_ema; of this file mmagic would leave '
+                     'generator_ema as it was initialised')
     return '\n'.join(lines)
 
 

@@ -18,7 +18,7 @@ from mmengine.runner.checkpoint import load_checkpoint as mmengine_load
 
 import dil_plugin.basicsr
 import dil_plugin.mmagic  # noqa: F401
-from dil_plugin.checkpoint_conversion import ARCHITECTURES, convert, convert_file
+from dil_plugin.checkpoint_conversion import ARCHITECTURES, convert, convert_file, describe
 from dil_plugin.checkpoints import NOTES, load_checkpoint, notes_of_training, read_notes, save_atomically
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.evaluation.networks import build_module, load_network
@@ -126,6 +126,18 @@ def test_there_and_back(ema, keys, notes, tmp_path):
     assert list(original) == list(back)
     assert all(same(original[key], back[key]) for key in keys)
     assert original.get(NOTES) == back.get(NOTES)
+
+
+def test_no_network_stays_random():
+    """mmagic loads what is there and leaves the rest as it was initialised."""
+    state = basicsr_network('rrdb_x4').state_dict()
+    conversion = convert({'params_ema': state, NOTES: notes_for('rrdb_x4')}, 'x.pth', ema='generator_ema')
+    model = mmagic_model(conversion.network, 'RealESRGAN', is_use_ema=True)
+    model.load_state_dict(conversion.content['state_dict'], strict=True)
+    assert same(model.generator.state_dict(), state)
+    assert same(model.generator_ema.state_dict(), state)
+    assert '--ema generator_ema' not in describe(conversion, Path('y.pth'))
+    assert '--ema generator_ema' in describe(convert({'params_ema': state}, 'x.pth'), Path('y.pth'))
 
 
 @pytest.mark.parametrize('architecture', ARCHITECTURES, ids=lambda a: a.basicsr)
@@ -316,7 +328,7 @@ def test_the_tool(tmp_path):
     done = run_tool(tmp_path / 'net.pth', '-o', tmp_path / 'mm.pth')
     assert done.returncode == 0, done.stderr
     assert 'for mmagic, SwinIR, params and params_ema' in done.stdout
-    config = done.stdout.split('in the config: generator=')[1]
+    config = done.stdout.split('in the config: generator=')[1].splitlines()[0]
     assert eval(config) == {**SWINIR, 'type': 'SwinIRNet', 'upscale': 1, 'upsampler': ''}
     with pytest.raises(DataError, match='is there already; give another name, or --overwrite'):
         convert_file(tmp_path / 'net.pth', tmp_path / 'mm.pth')
