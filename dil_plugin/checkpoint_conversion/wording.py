@@ -17,8 +17,8 @@ def describe(conversion: Conversion, output: Path) -> str:
         lines.append(f'left out: {", ".join(conversion.left_out)}')
     lines.append(_block(conversion))
     if conversion.to == 'mmagic' and not any(n.startswith('generator_ema.') for n in conversion.content['state_dict']):
-        lines.append('for a model with is_use_ema=True convert with --ema generator_ema; of this file mmagic would leave '
-                     'generator_ema as it was initialised')
+        lines.append('for a model with is_use_ema=True convert with --ema generator_ema; with this file mmagic '
+                     'leaves generator_ema as it was initialised')
     return '\n'.join(lines)
 
 
