@@ -24,7 +24,7 @@ def adapt_imports() -> None:
     """Makes ``import mmagic.models`` work, and checkpoints of mmengine resume."""
     import_torchvision()
     if not _has_bool8():
-        np.bool8 = np.bool_  # removed in numpy 2; mmagic.utils.trans_utils reads it when it is imported
+        np.bool8 = np.bool_  # type: ignore[attr-defined]  # removed in numpy 2; mmagic.utils reads it at its import
     if not any(isinstance(finder, MissingOperators) for finder in sys.meta_path):
         sys.meta_path.append(MissingOperators())
     allow_log_history()
@@ -69,15 +69,15 @@ def allow_log_history() -> None:
     harmless: mmengine's ``HistoryBuffer``, the four functions of that class which it refers to, and numpy's arrays of
     numbers. Everything else in a file is refused as before.
     """
-    if torch.__version__ < (2, 6):
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
         return
     from mmengine.logging import HistoryBuffer
 
     kinds = {type(np.dtype(kind)) for kind in ('f8', 'i8', 'f4', 'i4', 'b1')}
-    reconstruct, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    makers: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]  # _reconstruct and scalar
     # numpy 1 and 2 have them in modules of different names, and a file may come from either
     functions = [(function, f'numpy.{core}.multiarray.{function.__name__}')
-                 for function in (reconstruct, scalar) for core in ('core', '_core')]
+                 for function in makers for core in ('core', '_core')]
     torch.serialization.add_safe_globals([HistoryBuffer, np.ndarray, np.dtype, *kinds, *functions,
                                           (statistic_of_history, 'builtins.getattr')])
 

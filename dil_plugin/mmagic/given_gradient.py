@@ -32,6 +32,6 @@ class _Given(torch.autograd.Function):
         return value.detach().clone()
 
     @staticmethod
-    def backward(ctx: Any, weight: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, weight: Tensor) -> tuple[Any, ...]:
         grads = torch._foreach_mul(list(ctx.grads), weight)
         return None, None, *grads, *([None] * len(grads))

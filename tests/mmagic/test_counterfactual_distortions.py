@@ -72,7 +72,8 @@ def test_fixed_distortion_depends_on_seed_name_and_data_set(crops, tmp_path):
 
 def test_sides_are_cut_to_a_multiple_of_the_scale():
     image = np.random.default_rng(0).integers(0, 256, (17, 22, 3), dtype=np.uint8)
-    made = transform(mode='fixed', distortions=[{'type': 'Downsample', 'scale': 4}])({'gt': image, 'gt_path': 'a/b.png'})
+    quarter = transform(mode='fixed', distortions=[{'type': 'Downsample', 'scale': 4}])
+    made = quarter({'gt': image, 'gt_path': 'a/b.png'})
     assert made['gt'].shape == (16, 20, 3)
     assert made['img'].shape == made['ori_img_shape'] == (4, 5, 3)
     assert np.array_equal(made['gt'], image[:16, :20])
