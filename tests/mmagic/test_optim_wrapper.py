@@ -73,9 +73,12 @@ def test_steps_of_erm_are_counted_for_accumulation(images, hub):
     model = build(dil={'variant': 'erm'})
     wrapper, recorder = recorded(model, accumulative_counts=3)
     wrapper.initialize_count_status(model, 0, 2)  # as the Runner does
+    stepped_at, take = [], wrapper.optimizer.step
+    wrapper.optimizer.step = lambda: (stepped_at.append(wrapper.inner_count), take())
     for _ in range(2):
         model.train_step(batch_of(images), wrapper)
-    assert len(recorder.grads) == 3  # of 3, 3 and 2 gradients
+    assert stepped_at == [3, 6, 8]
+    assert len(recorder.grads) == 3
 
 
 @pytest.mark.parametrize('variant', ALL)
