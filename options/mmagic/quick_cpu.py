@@ -1,5 +1,5 @@
-# A minute or two on two CPU cores: a small RRDB learns to denoise photographs that ship inside scikit-image, and is
-# validated on another one, at a seen and at an unseen level.
+# Some minutes on two CPU cores: a small RRDB learns to denoise photographs that ship inside scikit-image, and is
+# validated on another one, at a seen and at an unseen level. Needs scikit-image.
 #   python tools/train_mmagic.py options/mmagic/quick_cpu.py
 _base_ = ['_base_/runtime.py']  # before the imports, by which mmengine would take the file for its other format
 
