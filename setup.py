@@ -11,7 +11,8 @@ version = re.search(r"__version__ = '(.+)'", (ROOT / 'dil_plugin' / '__init__.py
 setup(
     name='dil_plugin',
     version=version,
-    description='Distortion invariant representation learning (DIL) for image restoration, a plugin for BasicSR',
+    description='Distortion invariant representation learning (DIL) for image restoration, a plugin for BasicSR '
+                'and mmagic',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
@@ -36,6 +37,8 @@ setup(
         'scipy>=1.15',
         'tqdm',
     ],
+    # No extra for mmagic: it would bring BasicSR above, and what mmagic declares, which no installation of it should
+    # get whole (requirements/mmagic.txt says why, and has the commands).
     extras_require={
         'dnd': ['h5py'],  # reads DND's files
         'metrics': ['pyiqa'],  # LPIPS and others

@@ -6,13 +6,18 @@ from itertools import islice
 from typing import Any
 
 import torch
+from msgspec import UNSET
 from torch import Tensor
 
 from dil_plugin.distortions import DistortionSet
 from dil_plugin.distortions.distortion_set import gather, members_of
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch, Pair
+from dil_plugin.learning.options import VARIANTS, DILOptions
 from dil_plugin.pair_pool import PairPool, cropped, replaced
+
+_RANK_STRIDE = 1_000_003  # keeps the draws of the ranks, and those of the network's initialisation, apart
+_ITERATION_STRIDE = 7919
 
 
 @dataclass(frozen=True)
@@ -217,3 +222,30 @@ class MetaBatchSampler:
 def _rows(tensor: Tensor, slot: slice) -> Tensor:
     """The rows of the slot; all of them are the tensor itself, so that those who share it can be seen to do so."""
     return tensor if slot == slice(None) else tensor[slot]
+
+
+def build_sampler(options: DILOptions,
+                  distortions: DistortionSet | PairedSets,
+                  seed: int = 0,
+                  device: torch.device | str = 'cpu',
+                  crop: int | None = None,
+                  queue_size: int | None = None) -> MetaBatchSampler:
+    """The sampler that the variant of ``options`` needs.
+
+    Args:
+        options: The block ``train.dil``.
+        distortions: The confounders.
+        seed: Must differ between ranks.
+        device: Where the patches are.
+        crop: Side of the patches that are cut after the distortion.
+        queue_size: Groups in the training pair pool; None: no pool.
+    """
+    variant = VARIANTS[options.variant]
+    erm_steps = None if options.erm_steps is UNSET else options.erm_steps
+    return MetaBatchSampler(distortions, variant.uses_confounders, variant.uses_query, options.patches, erm_steps, seed,
+                            device, crop, queue_size)
+
+
+def sampler_seed(seed: int, rank: int, iteration: int = 0) -> int:
+    """The seed of a rank's draws, for a run that starts or goes on with new draws at ``iteration``."""
+    return (seed + (rank + 1) * _RANK_STRIDE + _ITERATION_STRIDE * iteration) % 2**62

@@ -17,13 +17,12 @@ import torch
 
 from dil_plugin.checkpoints import load_checkpoint
 from dil_plugin.errors import DataError, OptionError
-
-_torchvision_operators: torch.library.Library | None = None
+from dil_plugin.torchvision_operators import import_torchvision
 
 
 def adapt_imports() -> None:
     """Makes torchvision load beside a CPU build of torch, and restores the module that BasicSR imports from it."""
-    _import_torchvision()
+    import_torchvision()
     name = 'torchvision.transforms.functional_tensor'
     try:
         importlib.import_module(name)
@@ -32,21 +31,6 @@ def adapt_imports() -> None:
         module = types.ModuleType(name)
         module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
         sys.modules[name] = module
-
-
-def _import_torchvision() -> None:
-    """Imports torchvision; beside a CPU torch its CUDA operators cannot load, and their fake kernels lack schemas."""
-    global _torchvision_operators
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if 'operator torchvision::nms does not exist' not in str(error):
-            raise
-        library = torch.library.Library('torchvision', 'FRAGMENT')
-        library.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-        library.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-        _torchvision_operators = library  # the definitions live as long as the object
-        import torchvision  # noqa: F401
 
 
 def adapt_basicsr() -> None:

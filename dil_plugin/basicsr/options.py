@@ -22,7 +22,7 @@ from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DataError, DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
 from dil_plugin.options import did_you_mean
-from dil_plugin.sampling import PairedSets
+from dil_plugin.sampling import PairedSets, build_sampler
 
 DATASET = 'DistortionAugmentedDataset'
 PAIRED_DATASET = 'PairedConfounderDataset'
@@ -248,7 +248,6 @@ def _check_device(opt: Mapping[str, Any]) -> None:
 
 
 def _check_batch_size(opt: Mapping[str, Any], dil: DILOptions, distortions: DistortionSet | PairedSets) -> None:
-    from dil_plugin.basicsr.models.meta_training import build_sampler
     train = opt['datasets'].get('train')
     if train is not None:
         size = train.get('batch_size_per_gpu')

@@ -19,7 +19,7 @@ from dil_plugin.basicsr.data.draw_sampler import Draw, DrawSampler
 from dil_plugin.data_preparation import CutSettings, prepare_data
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import build_variant
-from dil_plugin.sampling import MetaBatchSampler, PairedSets
+from dil_plugin.sampling import MetaBatchSampler, PairedSets, sampler_seed
 
 ROOT = Path(__file__).parents[2]
 SIZES = (5, 12, 8)  # pairs of the three sets; every 120 draws all of them have made whole passes
@@ -402,7 +402,7 @@ def test_meta_gradient_on_images_that_basicsr_read(paired, own, parsed, variant)
                  if torch.equal(images[k]['lq'], batch['confounder_lq'][b, i])]
         assert len({pair['lq_path'] for pair in taken}) == len(taken) == batch_size
         pairs.append(tuple(torch.stack([pair[side] for pair in taken]).double() for side in ('lq', 'gt')))
-    choices = torch.Generator().manual_seed(model._sampler_seed(0))
+    choices = torch.Generator().manual_seed(sampler_seed(opt['manual_seed'], opt['rank']))
     sets = torch.randint(len(own), (batch_size, ), generator=choices).tolist()
     query = [torch.stack([pairs[i][side][b] for b, i in enumerate(sets)]) for side in (0, 1)]
     expected = unrolled(variant, model.net_g, params, pairs, query, lr)

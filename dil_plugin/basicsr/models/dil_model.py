@@ -12,7 +12,6 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dil_plugin.basicsr.models.meta_training import build_sampler
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
 from dil_plugin.basicsr.real_esrnet_options import patch_size
@@ -21,10 +20,9 @@ from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Pair, average_over_ranks, build_variant
 from dil_plugin.learning.objective import select_outputs
-from dil_plugin.sampling import MetaBatchSampler
+from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
 
 PARTS = ('synthesis', 'inner', 'outer')
-_RANK_STRIDE = 1_000_003  # keeps the draws of the ranks, and those of the network's initialisation, apart
 
 
 @MODEL_REGISTRY.register()
@@ -124,12 +122,10 @@ class DILModel(SRModel):
         for name in self.dil.unused():
             logger.warning(f'train.dil.{name} has no effect with variant {self.dil.variant}.')
 
-    def _sampler_seed(self, current_iter: int) -> int:
-        return (int(self.opt['manual_seed']) + (self.opt['rank'] + 1) * _RANK_STRIDE + 7919 * current_iter) % 2**62
-
     def _sampler(self, current_iter: int) -> MetaBatchSampler:
-        return build_sampler(self.dil, self.distortions, self._sampler_seed(current_iter), self.device,
-                             patch_size(self.opt), self.opt.get('queue_size'))
+        seed = sampler_seed(int(self.opt['manual_seed']), self.opt['rank'], current_iter)
+        return build_sampler(self.dil, self.distortions, seed, self.device, patch_size(self.opt),
+                             self.opt.get('queue_size'))
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Moves a batch to the device: ``gt``, and where the data set gives them ``lq``, ``counterfactuals`` and pairs.

@@ -1,0 +1,157 @@
+"""What one training run of a ``DILEditModel`` consists of, beside the network."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dil_plugin.distortions import DistortionSet
+from dil_plugin.errors import DataError, OptionError
+from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params, build_variant
+from dil_plugin.mmagic.image_space import ImageSpace, bytes_to_unit
+from dil_plugin.mmagic.options import ModelOptions
+from dil_plugin.mmagic.precision import AutocastLoss, OverflowGuard, full_precision
+from dil_plugin.pair_pool import replaced
+from dil_plugin.sampling import build_sampler, sampler_seed
+
+
+class MetaTraining:
+    """The variant, the sampler of meta-batches and their state.
+
+    Args:
+        options: The model's.
+        distortions: The confounders.
+        network: The bare generator, on its device.
+        criterion: ``criterion(output, gt)``, a scalar.
+        seed: Of the run; the same on all ranks.
+        rank: Of this process.
+    """
+
+    def __init__(self, options: ModelOptions, distortions: DistortionSet, network: nn.Module,
+                 criterion: Callable[[Tensor, Tensor], Tensor], seed: int, rank: int = 0) -> None:
+        self.options, self.distortions = options, distortions
+        self.seed, self.rank = seed, rank
+        self.loss = NetworkLoss(network, criterion, options.dil.outputs)
+        self.params: Params = self.loss.parameters()
+        if not self.params:
+            raise OptionError('model.generator: all parameters are frozen; there is nothing to train')
+        self.device = next(iter(self.params.values())).device
+        self.guard = OverflowGuard()
+        self.variant = build_variant(options.dil, self.params, seed, self.guard)
+        self.draw_anew(0)
+
+    def draw_anew(self, iteration: int) -> None:
+        """Draws of the confounders that were not drawn before ``iteration``."""
+        self.sampler = build_sampler(self.options.dil, self.distortions, sampler_seed(self.seed, self.rank, iteration),
+                                     self.device, self.options.gt_size, self.options.queue_size)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps per iteration."""
+        return 1 if self.sampler.uses_confounders else self.sampler.erm_steps
+
+    def meta_batches(self, clean: Tensor, distorted: Tensor | None, counterfactuals: Tensor | None, space: ImageSpace,
+                     order: str) -> list[MetaBatch]:
+        """The meta-batches of one iteration, as the network is to see them.
+
+        Args:
+            clean: Targets ``(B, C, H, W)``, normalised for the network.
+            distorted: Their distorted versions ``(B, C, h, w)``, normalised alike, where the pipeline gives them.
+            counterfactuals: ``(B, n, C, h, w)`` from 0 to 255, where the pipeline made them.
+            space: The normalisation.
+            order: Of the channels of ``counterfactuals``.
+
+        Raises:
+            OptionError: The batch cannot be divided as the options say.
+            DataError: ``counterfactuals`` is of another number of confounders.
+        """
+        self.sampler.check_batch_size(len(clean), 'train_dataloader.batch_size')
+        n = len(self.distortions)
+        if counterfactuals is not None and counterfactuals.shape[1] != n:
+            raise DataError(f'the pipeline gives {counterfactuals.shape[1]} counterfactuals per image, but '
+                            f'model.distortions has {n} confounders; CounterfactualDistortions must have the same '
+                            'distortions')
+        with full_precision(self.device), torch.no_grad():
+            batches = self.sampler.sample(space.to_unit(clean.float()),
+                                          None if distorted is None else space.to_unit(distorted.float()),
+                                          None if counterfactuals is None else bytes_to_unit(counterfactuals, order))
+            if space.same:
+                return batches
+            return replaced(batches, lambda tensors: [space.to_network(tensor) for tensor in tensors])
+
+    def gradient(self, batch: MetaBatch, scale: Tensor | None = None) -> MetaGradient:
+        """The meta-gradient; called within the context of autocast, if there is one.
+
+        Args:
+            batch: Of ``meta_batches``.
+            scale: float16: the scale of the ``GradScaler``, a scalar on the device; None: no scaling.
+        """
+        self.guard.start(scale is not None)
+        result = self.variant(AutocastLoss(self.loss, scale), self.params, batch)
+        return MetaGradient(self.guard.marked(result.grads), result.inner_losses, result.outer_loss)
+
+    def losses(self, results: list[MetaGradient]) -> dict[str, Tensor]:
+        """What is logged of an iteration: ``loss``, and the inner and outer losses, scalars on the device."""
+        log: dict[str, Tensor] = {}
+        inner = results[-1].inner_losses
+        if inner is not None:
+            log['l_inner'] = inner.mean()
+            log.update({f'l_inner_{label}': value for label, value in zip(self.distortions.labels, inner, strict=True)})
+        outer = [result.outer_loss for result in results if result.outer_loss is not None]
+        if outer:
+            log['l_outer'] = torch.stack(outer).mean()
+        return {'loss': log['l_outer'] if outer else log['l_inner'], **log}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What an exact continuation needs: the inner optimiser's moments, the generators and the pool."""
+        return {'variant': self.options.dil.variant, 'state': self.variant.state_dict(),
+                'sampler': self.sampler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any], iteration: int, alone: bool) -> list[str]:
+        """Continues at ``iteration`` from ``state_dict``.
+
+        Args:
+            state: Of rank 0.
+            iteration: Iterations done.
+            alone: Whether there is one process; of several each needs draws of its own.
+
+        Returns:
+            What could not be continued, in words.
+        """
+        notes = []
+        if state['variant'] == self.options.dil.variant:
+            self.variant.load_state_dict(state['state'])
+        else:
+            notes.append(f'The checkpoint is of variant {state["variant"]}: the inner state of variant '
+                         f'{self.options.dil.variant} starts anew.')
+        if alone and state['sampler']['device'] == self.device.type:
+            self.sampler.load_state_dict(state['sampler'])
+        else:
+            notes.append('The draws of the confounders go on from a new seed.')
+            self.draw_anew(iteration)
+        return notes
+
+
+class SavedWithTheLogs:
+    """Stands in mmengine's message hub, and is saved as the state of the training at that moment.
+
+    A checkpoint of mmengine holds the hub's copy of what stands there, and a resumed run finds it there again: the
+    weights in the checkpoint remain those of any model, and no hook has to be configured.
+    """
+
+    KEY = 'dil_plugin'
+
+    def __init__(self, training: MetaTraining) -> None:
+        self.training = training
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return _copied(self.training.state_dict())
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {name: _copied(item) for name, item in value.items()}
+    return type(value)(_copied(item) for item in value) if isinstance(value, list | tuple) else value

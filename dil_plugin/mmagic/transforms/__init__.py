@@ -1,0 +1,5 @@
+"""Transforms of the data pipeline."""
+
+from dil_plugin.mmagic.transforms.counterfactual_distortions import CounterfactualDistortions
+
+__all__ = ['CounterfactualDistortions']

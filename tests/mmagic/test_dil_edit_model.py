@@ -1,0 +1,155 @@
+"""Options, restoring, and what is refused."""
+
+import copy
+
+import pytest
+import torch
+from mmagic.registry import MODELS
+from mmagic.structures import DataSample
+from mmengine.config import Config
+from torch import nn
+
+from dil_plugin.errors import DataError, OptionError
+
+from .conftest import MODEL, batch_of, build, recorded
+
+PREPROCESSOR = MODEL['data_preprocessor']
+
+
+@MODELS.register_module()
+class TwoOutputs(nn.Module):
+    """A network of two outputs; what it was given is kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x):
+        return [self.gain * x, 2 * self.gain * x]
+
+
+def test_options_of_a_config_are_those_of_a_dictionary():
+    """mmengine's own dictionaries, tuples for lists."""
+    dil = {'variant': 'sf', 'inner': {'type': 'Adam', 'lr': 1e-3, 'betas': (0.5, 0.9)}}
+    distortions = ({'type': 'GaussianNoise', 'sigma': (5, 10)}, )
+    config = Config({'model': {**copy.deepcopy(MODEL), 'dil': dil, 'distortions': distortions}})
+    model = MODELS.build(config.model)
+    assert model.options.dil.inner.betas == (0.5, 0.9)
+    assert model.distortions.labels == ['GaussianNoise(sigma=5)', 'GaussianNoise(sigma=10)']
+
+
+@pytest.mark.parametrize(('changes', 'words'), [
+    ({'distorsions': []}, ["model: unknown option 'distorsions'", "did you mean 'distortions'"]),
+    ({'dil': None}, ['model.dil', 'missing']),
+    ({'distortions': None}, ['model.distortions', 'missing']),
+    ({'dil': {'variant': 'sff'}}, ['model.dil.variant', "'sff'", 'sf, pf, ss, ps, erm']),
+    ({'dil': {'variant': 'sf', 'ordr': 'fixed'}}, ["model.dil: unknown option 'ordr'", "'order'"]),
+    ({'dil': {'variant': 'ps', 'inner': {'type': 'Adam'}}}, ['model.dil.inner.type', 'SGD']),
+    ({'distortions': [{'type': 'GaussianNoise', 'sigmas': 5}]}, ['model.distortions[0]', "'sigma'"]),
+    ({'gt_size': 0}, ['model.gt_size', '0']),
+    ({'queue_size': 'many'}, ['model.queue_size', "'many'"]),
+    ({'is_use_ema': 'yes'}, ['model.is_use_ema', "'yes'"]),
+    ({'data_preprocessor': None}, ['model.data_preprocessor', 'BaseDataPreprocessor', "type='DataPreprocessor'"]),
+    ({'data_preprocessor': {**PREPROCESSOR, 'mean': None, 'std': None}}, ['model.data_preprocessor.mean', 'None']),
+    ({'data_preprocessor': {**PREPROCESSOR, 'data_keys': ['gt_img', 'counterfactuals']}}, ['data_keys', 'itself']),
+    ({'data_preprocessor': {**PREPROCESSOR, 'data_keys': []}}, ['data_keys', "'gt_img'"]),
+    ({'data_preprocessor': {**PREPROCESSOR, 'stack_data_sample': False}}, ['stack_data_sample', 'True']),
+])
+def test_wrong_options(changes, words):
+    with pytest.raises(OptionError) as error:
+        MODELS.build({**copy.deepcopy(MODEL), **changes})
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_options_without_a_use_are_named(monkeypatch):
+    said = []
+    monkeypatch.setattr('dil_plugin.mmagic.models.dil_edit_model.print_log', lambda text, *_: said.append(text))
+    build(dil={'variant': 'pf', 'hvp': 'exact'})
+    assert said == ['model.dil.hvp has no effect with variant pf.']
+
+
+def test_wrong_batches(images):
+    def step(batch, **changes):
+        model = build(**changes)
+        model.train_step(batch, recorded(model)[0])
+
+    with pytest.raises(OptionError, match=r'train_dataloader\.batch_size: 4 cannot be divided into 5'):
+        step(batch_of(images), dil={'variant': 'ps', 'patches': 'fresh'})
+    with pytest.raises(OptionError, match='queue_size: 6 is no multiple of 4'):
+        step(batch_of(images), queue_size=6)
+    with pytest.raises(DataError, match='3 counterfactuals per image, but.*4 confounders'):
+        step(batch_of(images, counterfactuals=torch.zeros(4, 3, 3, 16, 16)))
+    mixed = batch_of(images, img=images)
+    for sample in mixed['data_samples']:
+        sample.set_metainfo({'img_channel_order': 'rgb'})
+    plain = {**PREPROCESSOR, 'output_channel_order': None}
+    with pytest.raises(DataError, match='in different orders'):
+        step(mixed, data_preprocessor=plain)
+    bare = {'inputs': [torch.zeros(3, 16, 16)], 'data_samples': [DataSample()]}
+    with pytest.raises(DataError, match="gives no gt.*key='gt'"):
+        step(bare)
+    frozen = build()
+    frozen.generator.requires_grad_(False)
+    with pytest.raises(OptionError, match=r'model\.generator: all parameters are frozen'):
+        frozen.train_step(batch_of(images), recorded(build())[0])
+
+
+@pytest.mark.parametrize(('which', 'gain'), [('all', 1.0), ('first', 0.5), ('last', 1.0)])
+def test_restoring(which, gain, images):
+    """As BaseEditModel: the network on normalised RGB, the result in BGR from 0 to 255; of several outputs one."""
+    model = build(generator={'type': 'TwoOutputs'}, dil={'variant': 'sf', 'outputs': which})
+    with torch.no_grad():
+        model.generator.gain.fill_(0.5)
+    [sample] = model.eval().val_step(batch_of(images[:1], img=images[:1]))
+    expected = torch.from_numpy(images[0]).permute(2, 0, 1).float() * gain
+    assert torch.allclose(sample.output.pred_img, expected, atol=1e-3)
+    assert torch.equal(sample.gt_img, torch.from_numpy(images[0]).permute(2, 0, 1))
+
+
+def test_restoring_is_that_of_base_edit_model(images):
+    model = build().eval()
+    plain = MODELS.build(copy.deepcopy({**{k: v for k, v in MODEL.items() if k not in ('dil', 'distortions')},
+                                        'type': 'BaseEditModel'})).eval()
+    plain.load_state_dict(model.state_dict())  # strictly: the same names and nothing else
+    [ours], [theirs] = (m.test_step(batch_of(images[:1], img=images[:1])) for m in (model, plain))
+    assert torch.equal(ours.output.pred_img, theirs.output.pred_img)
+
+
+def test_generator_ema(images):
+    model = build(is_use_ema=True)
+    with torch.no_grad():
+        for parameter in model.generator_ema.parameters():
+            parameter.zero_()
+    batch = batch_of(images[:1], img=images[:1])
+    [sample] = model.eval().val_step(copy.deepcopy(batch))
+    assert not sample.output.pred_img.any()
+    model.init_weights()
+    assert all(map(torch.equal, model.generator.parameters(), model.generator_ema.parameters()))
+    wrapper, recorder = recorded(model.train())
+    model.train_step(batch_of(images), wrapper)
+    assert recorder.grads
+    assert all(p.grad is None for p in model.generator_ema.parameters())
+
+
+def test_losses_are_those_of_the_confounders(images):
+    """The logged losses, with an inner learning rate of next to nothing, are the network's on each confounder."""
+    model = build(dil={'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 1e-12}},
+                  distortions=[{'type': 'GaussianBlur', 'sigma': s} for s in (1, 2)])
+    log = model.train_step(batch_of(images), recorded(model)[0])
+    gt = torch.from_numpy(images[..., ::-1].copy()).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        expected = [float(nn.functional.l1_loss(model.generator(d(gt)), gt)) for d in model.distortions]
+    assert log['l_inner_GaussianBlur(sigma=1)'].item() == pytest.approx(expected[0], rel=1e-5)
+    assert log['l_inner_GaussianBlur(sigma=2)'].item() == pytest.approx(expected[1], rel=1e-5)
+    assert log['l_inner'].item() == pytest.approx(sum(expected) / 2, rel=1e-5)
+    assert min(expected) - 1e-6 <= log['l_outer'].item() <= max(expected) + 1e-6
+    assert log['loss'] is log['l_outer']
+
+
+def test_state_is_not_copied_with_the_model(images):
+    """mmengine's EMAHook copies the model; a copy trains on by itself."""
+    model = build()
+    model.train_step(batch_of(images), recorded(model)[0])
+    other = copy.deepcopy(model)
+    other.train_step(batch_of(images), recorded(other)[0])
+    assert other._training.loss.network is other.generator
