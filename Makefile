@@ -62,5 +62,6 @@ $(MMAGIC_VENV)/.runtime: $(MMAGIC_BIN)/python requirements/constraints.txt requi
 # BasicSR is here because the tests compare the two halves.
 $(MMAGIC_VENV)/.tests: $(MMAGIC_VENV)/.runtime requirements/mmagic-tests.txt
 	$(MMAGIC_BIN)/python -m pip install -q -c requirements/mmagic-constraints.txt -r requirements/mmagic-tests.txt
+	$(MMAGIC_BIN)/python -m pip install -q --no-deps -c requirements/mmagic-constraints.txt openmim model-index
 	$(MMAGIC_BIN)/python -m pip install -q --use-pep517 --no-deps --no-build-isolation basicsr
 	touch $@
