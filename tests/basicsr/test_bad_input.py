@@ -299,3 +299,12 @@ def test_error_in_a_data_worker_is_one_line_too(base, crops, tmp_path):
     assert len(last) == 1
     assert 'cannot be decoded' in last[0]
     assert 'Traceback' not in done.stderr
+
+
+def test_checkpoint_of_another_size_says_what_it_is_of(base, pipeline):
+    base['train']['total_iter'] = 2
+    root = pipeline(base)
+    base['name'], base['network_g']['num_feat'] = 'larger', 8
+    base['path']['pretrain_network_g'] = str(root / 'experiments/run/models/net_g_latest.pth')
+    with pytest.raises(DataError, match=r"does not fit network_g \(the file is of \{.*'num_feat': 6.*size mismatch"):
+        pipeline(base)

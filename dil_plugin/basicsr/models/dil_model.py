@@ -15,7 +15,14 @@ from tqdm import tqdm
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
 from dil_plugin.basicsr.real_esrnet_options import patch_size
-from dil_plugin.checkpoints import NOTES, load_checkpoint, network_names, notes_of_training, save_atomically
+from dil_plugin.checkpoints import (
+    NOTES,
+    load_checkpoint,
+    network_names,
+    notes_of_training,
+    read_notes,
+    save_atomically,
+)
 from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Pair, average_over_ranks, build_variant
@@ -71,7 +78,7 @@ class DILModel(SRModel):
 
         A file without any key, as ESRGAN's RRDB_PSNR_x4.pth is one, holds the parameters themselves.
         """
-        content = load_checkpoint(load_path, 'path.pretrain_network_g')
+        whole = content = load_checkpoint(load_path, 'path.pretrain_network_g')
         bare = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
         if param_key is not None and not bare:
             keys = [key for key in (param_key, 'params') if isinstance(content, dict) and key in content]
@@ -91,7 +98,10 @@ class DILModel(SRModel):
             net.load_state_dict(content, strict=strict)
         except RuntimeError as error:
             reason = ' '.join(str(error).split())
-            raise DataError(f'path.pretrain_network_g: {load_path} does not fit network_g: {reason[:300]}') from None
+            notes = read_notes(whole, load_path)
+            network = f' (the file is of {dict(notes.network_g)})' if notes is not None else ''
+            raise DataError(f'path.pretrain_network_g: {load_path} does not fit network_g{network}: {reason[:300]}') \
+                from None
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """The bare network on the device, with rank 0's weights on every rank."""
