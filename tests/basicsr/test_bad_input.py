@@ -237,7 +237,7 @@ def test_truncated_training_state(base, pipeline):
     root = pipeline(base)
     state = root / 'experiments/run/training_states/4.state'
     state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(DataError, match=r'path.resume_state: .*4\.state cannot be read'):
+    with pytest.raises(DataError, match=r'path.resume_state: .*4\.state cannot be read.* to go on from 2\.state'):
         pipeline(base, 'train', '--auto_resume')
 
 
@@ -308,3 +308,14 @@ def test_checkpoint_of_another_size_says_what_it_is_of(base, pipeline):
     base['path']['pretrain_network_g'] = str(root / 'experiments/run/models/net_g_latest.pth')
     with pytest.raises(DataError, match=r"does not fit network_g \(the file is of \{.*'num_feat': 6.*size mismatch"):
         pipeline(base)
+
+
+def test_parameters_that_are_taken_in_place_of_others_are_named(base, pipeline):
+    base['train'] |= {'total_iter': 2, 'ema_decay': 0}
+    root = pipeline(base)
+    base['name'] = 'again'
+    base['path'] = {'pretrain_network_g': str(root / 'experiments/run/models/net_g_latest.pth'),
+                    'param_key_g': 'params_ma', 'resume_state': None}
+    pipeline(base)
+    log, = (root / 'experiments/again').glob('train_*.log')
+    assert "has no 'params_ma' (path.param_key_g); 'params' is taken" in log.read_text()
