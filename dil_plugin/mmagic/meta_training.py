@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from dil_plugin.distortions import DistortionSet
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params, build_variant
+from dil_plugin.learning.precision import AutocastLoss, OverflowGuard, full_precision
 from dil_plugin.mmagic.image_space import ImageSpace, bytes_to_unit
 from dil_plugin.mmagic.options import ModelOptions
-from dil_plugin.mmagic.precision import AutocastLoss, OverflowGuard, full_precision
 from dil_plugin.pair_pool import replaced
 from dil_plugin.sampling import build_sampler, sampler_seed
 

@@ -9,7 +9,7 @@ from basicsr.models import build_model
 from dil_plugin.distortions import parse_distortions
 from dil_plugin.learning import MetaBatch, NetworkLoss, Pair, build_variant
 from dil_plugin.learning.options import parse_dil_options
-from dil_plugin.mmagic.precision import AutocastLoss
+from dil_plugin.learning.precision import AutocastLoss
 from dil_plugin.sampling import build_sampler, sampler_seed
 
 from .conftest import NOISE, Recorder, batch_of, build, recorded, relative_error

@@ -11,8 +11,8 @@ from dil_plugin.distortions import parse_distortions
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import NetworkLoss, Pair, build_variant
 from dil_plugin.learning.options import parse_dil_options
+from dil_plugin.learning.precision import AutocastLoss, OverflowGuard
 from dil_plugin.mmagic.given_gradient import loss_with_gradient
-from dil_plugin.mmagic.precision import AutocastLoss, OverflowGuard
 from dil_plugin.sampling import build_sampler
 
 from .conftest import NOISE, Recorder, batch_of, build, recorded, relative_error

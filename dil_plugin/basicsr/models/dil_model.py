@@ -12,6 +12,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dil_plugin.basicsr.mixed_precision import MixedPrecision
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
 from dil_plugin.basicsr.real_esrnet_options import patch_size
@@ -120,7 +121,8 @@ class DILModel(SRModel):
         self.loss = NetworkLoss(self.net_g, self._criterion, self.dil.outputs)
         self.params = self.loss.parameters()
         self.stopwatch = Stopwatch(self.device, PARTS)
-        self.variant = build_variant(self.dil, self.params, seed, average_over_ranks, self.stopwatch.mark)
+        self.precision = MixedPrecision(self.opt['train'].get('amp'), self.dil.variant, self.device)
+        self.variant = build_variant(self.dil, self.params, seed, self.precision.guard, self.stopwatch.mark)
         self.sampler = self._sampler(0)
         self.log_parts: dict[str, Tensor] = {}
         self.log_dict: OrderedDict[str, Any] = OrderedDict()
@@ -165,10 +167,8 @@ class DILModel(SRModel):
         batches = self._meta_batches()
         self.stopwatch.mark('synthesis')
         for batch in batches:
-            step = self.variant(self.loss, self.params, batch)
-            for param, grad in zip(self.params.values(), step.grads, strict=True):
-                param.grad = grad
-            self.optimizer_g.step()
+            step = self.precision.gradient(self.variant, self.loss, self.params, batch)
+            self.precision.step(self.optimizer_g, self.params, step.grads)
             steps.append(step)
         self.optimizer_g.zero_grad(set_to_none=True)
         if self.ema_decay > 0:
@@ -275,6 +275,7 @@ class DILModel(SRModel):
                 'variant': self.dil.variant,
                 'state': self.variant.state_dict(),
                 'sampler': self.sampler.state_dict(),
+                'precision': self.precision.state_dict(),
             },
         }
         save_atomically(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
@@ -283,6 +284,7 @@ class DILModel(SRModel):
         """Restores optimisers, schedulers, the inner optimiser's moments and the generators."""
         super().resume_training(resume_state)
         saved = resume_state.get('dil', {})
+        self.precision.load_state_dict(saved.get('precision', {}))
         if saved.get('variant') == self.dil.variant:
             self.variant.load_state_dict(saved['state'])
         else:

@@ -82,6 +82,10 @@ class Train(Block, frozen=True, kw_only=True):
     ema_decay: Annotated[Annotated[float, Meta(ge=0, lt=1)],
                          Meta(description='Weight of the old in the moving average of the parameters, which is then '
                               'validated and saved as params_ema; 0: none.')] = 0
+    amp: Annotated[Literal['bf16', 'fp16'] | None,
+                   Meta(description='Automatic mixed precision of the network, inner and outer; parameters, virtual '
+                        'ones too, stay float32. fp16 scales the loss (GradScaler) and is for sf, pf and erm; bf16 is '
+                        'for all.')] = None
     pixel_opt: Annotated[dict[str, Any] | None, Meta(description='The loss L on pixels: below.')] = None
     perceptual_opt: Annotated[dict[str, Any] | None,
                               Meta(description='A loss on features, PerceptualLoss: below; added to pixel_opt.')] = None

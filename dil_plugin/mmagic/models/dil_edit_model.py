@@ -18,11 +18,11 @@ from torch import Tensor
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch
 from dil_plugin.learning.objective import select_outputs
+from dil_plugin.learning.precision import is_half
 from dil_plugin.mmagic.given_gradient import loss_with_gradient
 from dil_plugin.mmagic.image_space import ImageSpace, check_preprocessor
 from dil_plugin.mmagic.meta_training import MetaTraining, SavedWithTheLogs
 from dil_plugin.mmagic.options import ModelOptions, parse_model_options
-from dil_plugin.mmagic.precision import is_half
 from dil_plugin.options import did_you_mean
 
 _WRAPPER = "model_wrapper_cfg = dict(type='DILDistributedDataParallel')"

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dil_plugin.learning import NetworkLoss, Pair, Params, average_over_ranks
+from dil_plugin.learning.distributed import average_over_ranks
 from dil_plugin.learning.hessian import global_norm
-from dil_plugin.learning.types import Grads
+from dil_plugin.learning.objective import NetworkLoss
+from dil_plugin.learning.types import Grads, Pair, Params
 
 
 def is_half(device: torch.device) -> bool:
