@@ -1,6 +1,5 @@
 """benchmarks/distortions.py: every row is there, and what is compared does the same."""
 
-import importlib
 import random
 import sys
 from pathlib import Path
@@ -15,21 +14,13 @@ from torch import Tensor
 import dil_plugin.basicsr  # noqa: F401
 from dil_plugin.distortions import DISTORTION_REGISTRY
 
-FOLDER = Path(__file__).parents[1] / 'benchmarks'
 # on average like ours, not in every pixel: codecs of real numbers, borders that are reflected
 RESEMBLING = {('JPEG', 'BasicSR tensors'), ('JPEG', 'kornia'), ('Downsample, antialias', 'BasicSR arrays')}
 
 
 @pytest.fixture(scope='module')
-def script() -> Any:
-    """The script as a module, with its neighbours importable."""
-    before, path = set(sys.modules), list(sys.path)
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module('distortions')
-    sys.path[:] = path
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], '__file__', None) or '/').parent == FOLDER:
-            del sys.modules[name]
+def script(import_benchmark: Any) -> ModuleType:
+    return import_benchmark('distortions')
 
 
 @pytest.fixture(scope='module')

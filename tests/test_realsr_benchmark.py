@@ -1,10 +1,7 @@
 """benchmarks/realsr_step.py runs, and its two ways of synthesis do the same."""
 
-import importlib
 import re
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,19 +10,10 @@ import torch
 import dil_plugin.basicsr  # noqa: F401
 from dil_plugin.distortions import parse_distortions
 
-FOLDER = Path(__file__).parents[1] / 'benchmarks'
-
 
 @pytest.fixture(scope='module')
-def script() -> Iterator[Any]:
-    """The script as a module, with its neighbours importable."""
-    before, path = set(sys.modules), list(sys.path)
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module('realsr_step')
-    sys.path[:] = path
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], '__file__', None) or '/').parent == FOLDER:
-            del sys.modules[name]
+def script(import_benchmark: Any) -> ModuleType:
+    return import_benchmark('realsr_step')
 
 
 def test_prints_both_tables(script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -215,7 +215,7 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     try:
         state = load_checkpoint(path, 'path.resume_state')  # on the CPU; load_state_dict moves what belongs elsewhere
     except DataError as error:
-        older = sorted(k for k in iterations if k != max(iterations)) if opt['auto_resume'] and iterations else []
+        older = sorted(iterations)[:-1]
         hint = f'; remove it to go on from {older[-1]}.state' if older else ''
         raise DataError(f'{error}{hint}') from None
     if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= set(state):
