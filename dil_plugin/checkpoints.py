@@ -89,7 +89,10 @@ def load_checkpoint(path: str | os.PathLike[str], key: str) -> Any:
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that it cannot read
         reason = (str(error).splitlines() or [''])[0]
-        if not reason or 'weights_only' in reason:  # torch's advice to load it with code
+        if 'Weights only load failed' in reason:  # torch's advice to load it with code follows
+            reason = ('it holds other objects than tensors; one of mmagic is to be converted by '
+                      'tools/convert_checkpoint.py')
+        elif not reason or 'weights_only' in reason:
             reason = type(error).__name__
         raise DataError(f'{key}: {path} cannot be read as a checkpoint ({reason})') from None
 

@@ -1,6 +1,7 @@
 """Checkpoints: the notes, which parameters are taken, and what is refused."""
 
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,3 +123,9 @@ def test_files_that_are_no_checkpoints(tmp_path):
         load_checkpoint(tmp_path / 'text.pth', '--checkpoint')
     with pytest.raises(DataError, match='--checkpoint: there is no file .*none.pth'):
         load_checkpoint(tmp_path / 'none.pth', '--checkpoint')
+
+
+def test_a_file_with_other_objects_says_how_one_of_mmagic_is_converted(tmp_path: Path) -> None:
+    torch.save({'state_dict': {}, 'log': Path('x')}, tmp_path / 'iter_2.pth')
+    with pytest.raises(DataError, match=r'other objects than tensors; one of mmagic .* tools/convert_checkpoint\.py'):
+        load_checkpoint(tmp_path / 'iter_2.pth', 'checkpoint')

@@ -15,6 +15,8 @@ from dil_plugin.mmagic.options import ModelOptions
 from dil_plugin.pair_pool import replaced
 from dil_plugin.sampling import build_sampler, sampler_seed
 
+_BLACK = 1.5  # of 255; no batch of photographs has nothing above it
+
 
 class MetaTraining:
     """The variant, the sampler of meta-batches and their state.
@@ -31,6 +33,7 @@ class MetaTraining:
     def __init__(self, options: ModelOptions, distortions: DistortionSet, network: nn.Module,
                  criterion: Callable[[Tensor, Tensor], Tensor], seed: int, rank: int = 0) -> None:
         self.options, self.distortions = options, distortions
+        self._looked_at = False
         self.seed, self.rank = seed, rank
         self.loss = NetworkLoss(network, criterion, options.dil.outputs)
         self.params: Params = self.loss.parameters()
@@ -72,13 +75,29 @@ class MetaTraining:
             raise DataError(f'the pipeline gives {counterfactuals.shape[1]} counterfactuals per image, but '
                             f'model.distortions has {n} confounders; CounterfactualDistortions must have the same '
                             'distortions')
+        size = self.options.gt_size
+        if size is not None and min(clean.shape[-2:]) < size:
+            raise DataError(f'model.gt_size: {size}, but the pipeline gives patches of {clean.shape[-2]}x'
+                            f'{clean.shape[-1]} pixels; allowed: at most their size')
         with full_precision(self.device), torch.no_grad():
-            batches = self.sampler.sample(space.to_unit(clean.float()),
+            unit = space.to_unit(clean.float())
+            self._require_bytes(unit)
+            batches = self.sampler.sample(unit,
                                           None if distorted is None else space.to_unit(distorted.float()),
                                           None if counterfactuals is None else bytes_to_unit(counterfactuals, order))
             if space.same:
                 return batches
             return replaced(batches, lambda tensors: [space.to_network(tensor) for tensor in tensors])
+
+    def _require_bytes(self, unit: Tensor) -> None:
+        """Raises DataError where the first batch, as RGB in [0, 1], is all but black: its pipeline gave no 0 to 255."""
+        if self._looked_at:  # once, since the host waits for the device
+            return
+        self._looked_at = True
+        if 255 * float(unit.max()) < _BLACK:
+            raise DataError('train_dataloader: all values of gt in the first batch are at most 1; expected 0 to 255. '
+                            'Remove RescaleToZeroOne or the like, and give model.data_preprocessor.mean and std on '
+                            'that scale')
 
     def gradient(self, batch: MetaBatch, scale: Tensor | None = None) -> MetaGradient:
         """The meta-gradient; called within the context of autocast, if there is one.

@@ -64,7 +64,12 @@ def parse_model_options(raw: Mapping[str, Any]) -> tuple[ModelOptions, Distortio
     if 'distortions' not in block:
         raise OptionError('model.distortions: the block is missing; the counterfactuals are made from it, as in '
                           "distortions=[dict(type='GaussianNoise', sigma=[5, 10, 15, 20])]")
-    return convert(block, ModelOptions, 'model'), parse_distortions(block['distortions'], 'model.distortions')
+    options = convert(block, ModelOptions, 'model')
+    distortions = parse_distortions(block['distortions'], 'model.distortions')
+    if options.gt_size is not None and options.gt_size % distortions.scale:
+        raise OptionError(f'model.gt_size: {options.gt_size}; allowed: multiples of {distortions.scale}, by which the '
+                          'distortions divide the resolution')
+    return options, distortions
 
 
 def parse_transform_options(raw: Mapping[str, Any]) -> tuple[TransformOptions, DistortionSet]:

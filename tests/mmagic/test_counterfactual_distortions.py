@@ -172,3 +172,11 @@ def test_what_is_missing_or_too_small():
     blur = [{'type': 'GaussianBlur', 'sigma': 4}]
     with pytest.raises(DataError, match=r"image 'a/b\.png': .*needs images of at least"):
         transform(mode='fixed', distortions=blur)({'gt': np.zeros((4, 4, 3), np.uint8), 'gt_path': 'a/b.png'})
+
+
+def test_images_from_0_to_1_are_refused():
+    image = np.random.default_rng(0).random((16, 16, 3), np.float32)
+    transform = TRANSFORMS.build({'type': 'CounterfactualDistortions', 'distortions': SIGMA30})
+    with pytest.raises(DataError, match=r'gt lies in \[0, 1\]; expected 0 to 255'):
+        transform({'gt': image})
+    transform({'gt': np.zeros((16, 16, 3), np.float32)})  # a black crop is none of them

@@ -153,3 +153,25 @@ def test_state_is_not_copied_with_the_model(images):
     other = copy.deepcopy(model)
     other.train_step(batch_of(images), recorded(other)[0])
     assert other._training.loss.network is other.generator
+
+
+@pytest.mark.parametrize('std', [1.0, 255.0])
+def test_images_from_0_to_1_are_refused(images, std):
+    """They would be all but black to the confounders, and the noise on the 0-255 scale would bury them."""
+    preprocessor = {'type': 'DataPreprocessor', 'mean': [0.] * 3, 'std': [std] * 3}
+    model = build(dil={'variant': 'ps'}, data_preprocessor=preprocessor)
+    wrapper, _ = recorded(model)
+    with pytest.raises(DataError, match='gt in the first batch are at most 1; expected 0 to 255'):
+        model.train_step(batch_of(images.astype('float32') / 255), wrapper)
+
+
+def test_patches_smaller_than_gt_size_are_refused(images):
+    model = build(dil={'variant': 'ps'}, gt_size=512)
+    wrapper, _ = recorded(model)
+    with pytest.raises(DataError, match=r'model\.gt_size: 512, but the pipeline gives patches of'):
+        model.train_step(batch_of(images), wrapper)
+
+
+def test_gt_size_is_a_multiple_of_the_scale():
+    with pytest.raises(OptionError, match=r'model\.gt_size: 33; allowed: multiples of 2'):
+        build(dil={'variant': 'ps'}, gt_size=33, distortions=[{'type': 'Downsample', 'scale': 2}])

@@ -53,6 +53,10 @@ class CounterfactualDistortions(BaseTransform):
         if key not in results:
             raise DataError(f"CounterfactualDistortions: the pipeline has no '{key}' before it, only "
                             f'{", ".join(results)}')
+        image = results[key]
+        if np.issubdtype(image.dtype, np.floating) and image.max() <= 1 and (image % 1).any():
+            raise DataError(f'CounterfactualDistortions: {key} lies in [0, 1]; expected 0 to 255: remove '
+                            'RescaleToZeroOne or the like before it')
         order = str(results.get(f'{key}_channel_order', 'bgr'))
         results['img_channel_order'] = order
         if f'{key}_color_type' in results:
