@@ -1,10 +1,10 @@
 """Hessian-vector products of the inner loss: exact by double backward, or by finite differences.
 
-Each function evaluates one inner loss and returns its gradient together with a way to multiply its Hessian ``H`` at
-``theta`` with a vector. They differ in what they hold in memory until then.
+Each function evaluates the mean inner loss of some confounders once and returns its gradient together with a way to
+multiply its Hessian ``H`` at ``theta`` with a vector. They differ in what they hold in memory until then.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,16 +12,23 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dil_plugin.learning.convolution import fast_double_backward
+from dil_plugin.learning.gradients import accumulated, gradient, mean_gradient, micro_batches, unshared
 from dil_plugin.learning.objective import without_buffer_updates
 from dil_plugin.learning.types import Grads, LossFunction, Pair, Params
-from dil_plugin.learning.virtual_update import gradient
 
 
 @dataclass(frozen=True)
 class InnerGradient:
-    """An inner loss at ``theta``: value and gradient, both detached, and ``product(v) = H v``, to be called once."""
+    """The mean inner loss ``(1/n) sum_i L_i`` at ``theta``.
 
-    value: Tensor
+    Attributes:
+        values: ``(n,)``, the losses ``L_i``, detached.
+        grads: The gradient of their mean, detached.
+        product: ``product(v) = H v`` with the Hessian of their mean; to be called once.
+    """
+
+    values: Tensor
     grads: Grads
     product: Callable[[Grads], Grads]
 
@@ -29,69 +36,94 @@ class InnerGradient:
 class InnerGradientFunction(Protocol):
     """Signature of the functions below."""
 
-    def __call__(self, loss: LossFunction, params: Params, pair: Pair) -> InnerGradient:
-        """The inner loss of ``pair`` at ``params``."""
+    def __call__(self, loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> InnerGradient:
+        """The mean inner loss of ``pairs`` at ``params``."""
 
 
-def exact(loss: LossFunction, params: Params, pair: Pair) -> InnerGradient:
-    """``H v = d(g . v)/d theta`` by double backward; holds the graph of the gradient until the product is taken."""
-    value = loss(params, pair)
-    grads = gradient(value, params, create_graph=True)
+def exact(loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> InnerGradient:
+    """``H v = d(g . v)/d theta`` by double backward; holds the graphs of all gradients until the product is taken.
+
+    The fastest exact way: nothing is computed twice.
+    """
+    held: list[Grads] = []
+    values = []
+    with fast_double_backward():
+        for pair in pairs:
+            shares = []
+            for fraction, part in micro_batches(loss, pair):
+                value = loss(params, part) * fraction
+                held.append(gradient(value / len(pairs), params, create_graph=True))
+                shares.append(value.detach())
+            values.append(torch.stack(shares).sum())
+    total = [torch.stack(same).sum(0) if len(same) > 1 else same[0].clone()
+             for same in zip(*([grad.detach() for grad in grads] for grads in held), strict=True)]
 
     def product(vector: Grads) -> Grads:
-        return _vector_product(grads, params, vector)
+        curvature: Grads = []
+        while held:  # each graph is freed before the next is walked through
+            curvature = accumulated(curvature, _vector_product(held.pop(), params, vector))
+        return curvature
 
-    return InnerGradient(value.detach(), [grad.detach() for grad in grads], product)
-
-
-def exact_recomputed(loss: LossFunction, params: Params, pair: Pair) -> InnerGradient:
-    """As ``exact``, but holds no graph: the product evaluates the loss and its gradient anew."""
-    replayed = _remember_random_state(params)
-    value = loss(params, pair)
-    grads = gradient(value, params)
-
-    def product(vector: Grads) -> Grads:
-        with replayed():
-            again = without_buffer_updates(loss)(params, pair)
-        return _vector_product(gradient(again, params, create_graph=True), params, vector)
-
-    return InnerGradient(value.detach(), grads, product)
+    return InnerGradient(torch.stack(values), total, product)
 
 
-def finite_difference(loss: LossFunction, params: Params, pair: Pair) -> InnerGradient:
-    """``H v ~ (g(theta + e v) - g(theta - e v)) / (2 e)``, central differences in first-order memory.
+def exact_recomputed(loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> InnerGradient:
+    """As ``exact``, but holds no graph: the product evaluates each loss and its gradient anew, one at a time.
 
-    The displacement ``e ||v||`` is ``cbrt(machine epsilon) * (1 + ||theta||)``, which balances truncation and
-    rounding of a central difference (0.5 % of ``||theta||`` in float32). With a loss that has kinks (L1) or a
-    piecewise linear network (ReLU) the difference also sees the kinks that lie between the two points, which double
-    backward does not; the relative error of the product is then of order 1 in float32, that of the meta-gradient of
-    order ``alpha`` times the Hessian's norm (below 1e-3 at alpha = 1e-4 on RRDB and SwinIR under L1).
+    The product is linear in the confounders, so the memory is that of one confounder (or micro-batch), however many
+    there are; the time is that of ``exact`` and one more gradient.
     """
     replayed = _remember_random_state(params)
-    value = loss(params, pair)
-    grads = gradient(value, params)
+    grads, values = mean_gradient(loss, params, pairs)
+
+    def product(vector: Grads) -> Grads:
+        probe = without_buffer_updates(loss)
+        curvature: Grads = []
+        with replayed():
+            for pair in pairs:
+                for fraction, part in micro_batches(probe, pair):
+                    again = _recorded_gradient(probe, params, part, fraction / len(pairs))
+                    curvature = accumulated(curvature, _vector_product(again, params, vector))
+                    del again
+        return curvature
+
+    return InnerGradient(values, grads, product)
+
+
+def _recorded_gradient(loss: LossFunction, params: Params, pair: Pair, weight: float) -> Grads:
+    with fast_double_backward():
+        return gradient(loss(params, pair) * weight, params, create_graph=True)
+
+
+def finite_difference(loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> InnerGradient:
+    """``H v ~ (g(theta + e v) - g(theta)) / e``, a forward difference in first-order memory.
+
+    ``g(theta)`` is there already, so the product costs one gradient, half of a central difference. The displacement
+    ``e ||v||`` is ``sqrt(machine epsilon) * (1 + ||theta||)``, which balances truncation and rounding. With a loss that
+    has kinks (L1) or a piecewise linear network (ReLU) the difference also sees the kinks that lie between the two
+    points, which double backward does not; the relative error of the product is then of order 1 in float32, that of the
+    meta-gradient of order ``alpha`` times the Hessian's norm (below 2e-3 at alpha = 1e-4 on RRDB and SwinIR under L1).
+    """
+    replayed = _remember_random_state(params)
+    grads, values = mean_gradient(loss, params, pairs)
+    here = [grad.clone() for grad in grads]  # the caller may average grads in place
 
     def product(vector: Grads) -> Grads:
         theta = list(params.values())
-        probe = without_buffer_updates(loss)
         with torch.no_grad():
             tiny = torch.finfo(theta[0].dtype)
-            radius = tiny.eps**(1 / 3) * (1 + global_norm(theta))
+            radius = tiny.eps**0.5 * (1 + global_norm(theta))
             step = radius / global_norm(vector).clamp_min(tiny.tiny)
-            offset = list(torch._foreach_mul(vector, step))
-
-        def gradient_at(points: tuple[Tensor, ...] | list[Tensor]) -> Grads:
-            shifted = {name: p.requires_grad_() for name, p in zip(params, points, strict=True)}
-            with replayed():
-                return gradient(probe(shifted, pair), shifted)
-
-        with torch.no_grad():
-            ahead, behind = torch._foreach_add(theta, offset), torch._foreach_sub(theta, offset)
-        difference = list(torch._foreach_sub(gradient_at(ahead), gradient_at(behind)))
-        torch._foreach_div_(difference, 2 * step)
+            ahead = torch._foreach_mul(vector, step)
+            torch._foreach_add_(ahead, theta)
+        shifted = {name: p.requires_grad_() for name, p in zip(params, ahead, strict=True)}
+        with replayed():
+            difference, _ = mean_gradient(without_buffer_updates(loss), shifted, pairs)
+        torch._foreach_sub_(difference, here)
+        torch._foreach_div_(difference, step)
         return difference
 
-    return InnerGradient(value.detach(), grads, product)
+    return InnerGradient(values, grads, product)
 
 
 def _remember_random_state(params: Params) -> Callable[[], AbstractContextManager[None]]:
@@ -123,6 +155,6 @@ def _vector_product(grads: Grads, params: Params, vector: Grads) -> Grads:
     if not reached:  # the gradient does not depend on the parameters: a linear model under L1
         return [torch.zeros_like(p) for p in params.values()]
     outputs, weights = zip(*reached, strict=True)
-    return list(
+    return unshared(
         torch.autograd.grad(
             outputs, list(params.values()), grad_outputs=weights, allow_unused=True, materialize_grads=True))

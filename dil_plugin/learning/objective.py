@@ -1,6 +1,7 @@
 """The loss of a network as a pure function of its trainable parameters."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +25,21 @@ class NetworkLoss:
         criterion: ``criterion(output, gt)``, a scalar.
         outputs: What counts when the network returns several tensors: ``all`` sums the criterion over them (deep
             supervision), ``first`` or ``last`` takes one.
+        micro_batch: Images that go through the network at a time; the gradient of a batch is summed over its parts. The
+            criterion must be a mean over the images. None: the whole batch.
 
     Raises:
-        ValueError: ``outputs`` is none of these.
+        ValueError: ``outputs`` is none of these, or ``micro_batch`` is less than 1.
         OptionError: An output's shape differs from the target's (raised by the call).
     """
 
-    def __init__(self, network: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor], outputs: str = 'all') -> None:
+    def __init__(self, network: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor], outputs: str = 'all',
+                 micro_batch: int | None = None) -> None:
         if outputs not in OUTPUTS:
             raise ValueError(f'outputs: expected one of {", ".join(OUTPUTS)}, got {outputs!r}')
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f'micro_batch: expected at least 1, got {micro_batch}')
+        self.micro_batch = micro_batch
         self.network = network
         self.criterion = criterion
         self.outputs = outputs
@@ -76,6 +83,17 @@ def select_outputs(outputs: Tensor | Sequence[Tensor], which: str) -> list[Tenso
     return {'all': tensors, 'first': tensors[:1], 'last': tensors[-1:]}[which]
 
 
+class _Probe:
+
+    def __init__(self, loss: Any) -> None:
+        self.micro_batch: int | None = getattr(loss, 'micro_batch', None)
+        self._probe = loss.probe
+
+    def __call__(self, params: Params, pair: Pair) -> Tensor:
+        value: Tensor = self._probe(params, pair)
+        return value
+
+
 def without_buffer_updates(loss: Callable[[Params, Pair], Tensor]) -> Callable[[Params, Pair], Tensor]:
     """``loss.probe`` where the loss has one, else the loss itself (a loss without buffers)."""
-    return getattr(loss, 'probe', loss)
+    return _Probe(loss) if hasattr(loss, 'probe') else loss

@@ -40,6 +40,7 @@ class AutocastLoss:
     def __init__(self, loss: NetworkLoss, scale: Tensor | None = None) -> None:
         self.loss = loss
         self.scale = scale
+        self.micro_batch = loss.micro_batch
 
     def __call__(self, params: Params, pair: Pair) -> Tensor:
         """The loss of a batch at ``params``, a scalar."""

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from dil_plugin.learning.gradients import accumulated, mean_gradient
 from dil_plugin.learning.hessian import InnerGradientFunction, exact, exact_recomputed
 from dil_plugin.learning.types import Average, Grads, LossFunction, Mark, MetaBatch, MetaGradient, Pair, Params
-from dil_plugin.learning.virtual_update import ReptileWalk, gradient, identity, unmarked, virtual_update
+from dil_plugin.learning.virtual_update import ReptileWalk, identity, unmarked, virtual_update
 
 
 class Variant(Protocol):
@@ -52,8 +53,8 @@ class ERM(_Stateless):
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
         """See ``Variant``."""
-        value = loss(params, _query(batch))
-        return MetaGradient(self.average(gradient(value, params)), outer_loss=value.detach())
+        grads, values = mean_gradient(loss, params, [_query(batch)])
+        return MetaGradient(self.average(grads), outer_loss=values[0])
 
 
 class SerialFirstOrder:
@@ -158,32 +159,28 @@ class SerialSecondOrder(_Stateless):
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
         """See ``Variant``."""
-        n = len(batch.confounders)
         total: Grads = []
         inner_losses, outer_losses = [], []
         for pair in batch.confounders:
-            inner = self.inner(loss, params, pair)
+            inner = self.inner(loss, params, [pair])
             phi = virtual_update(params, self.average(inner.grads), self.alpha)
             self.mark('inner')
-            outer = loss(phi, _query(batch))
-            v = self.average(gradient(outer / n, phi))
+            v, outer = mean_gradient(loss, phi, [_query(batch)])
+            v = self.average(v)
             torch._foreach_add_(v, self.average(inner.product(v)), alpha=-self.alpha)
-            if total:
-                torch._foreach_add_(total, v)
-            else:
-                total = v
-            inner_losses.append(inner.value)
-            outer_losses.append(outer.detach())
+            total = accumulated(total, v)
+            inner_losses.append(inner.values)
+            outer_losses.append(outer)
             self.mark('outer')
-            del inner, phi, outer, v  # parameter-sized, and not to live on beside the next confounder's
-        return MetaGradient(total, torch.stack(inner_losses), torch.stack(outer_losses).mean())
+            del inner, phi, v  # parameter-sized, and not to live on beside the next confounder's
+        torch._foreach_div_(total, len(batch.confounders))
+        return MetaGradient(total, torch.cat(inner_losses), torch.cat(outer_losses).mean())
 
 
 class ParallelSecondOrder(_Stateless):
     """``ps``: the gradient of Eq. 5, ``(I - alpha H) v``.
 
-    ``phi = theta - alpha grad (1/n) sum_i L_i(theta)``, ``v = grad L(phi)``, ``H = (1/n) sum_i H_i`` at ``theta``. The
-    product is linear in the confounders, so it is summed with the graph of one confounder at a time.
+    ``phi = theta - alpha grad (1/n) sum_i L_i(theta)``, ``v = grad L(phi)``, ``H = (1/n) sum_i H_i`` at ``theta``.
 
     Args:
         alpha: The inner learning rate.
@@ -207,29 +204,17 @@ class ParallelSecondOrder(_Stateless):
 
     def __call__(self, loss: LossFunction, params: Params, batch: MetaBatch) -> MetaGradient:
         """See ``Variant``."""
-        n = len(batch.confounders)
-        inner = [self.inner(loss, params, pair) for pair in batch.confounders]
-        mean = _sum([one.grads for one in inner])
-        torch._foreach_div_(mean, n)
-        phi = virtual_update(params, self.average(mean), self.alpha)
+        inner = self.inner(loss, params, batch.confounders)
+        phi = virtual_update(params, self.average(inner.grads), self.alpha)
         self.mark('inner')
-        outer = loss(phi, _query(batch))
-        v = self.average(gradient(outer, phi))
-        curvature: Grads = [torch.zeros_like(g) for g in v]
-        for one in inner:
-            torch._foreach_add_(curvature, one.product(v))
-        torch._foreach_add_(v, self.average(curvature), alpha=-self.alpha / n)
-        return MetaGradient(v, torch.stack([one.value for one in inner]), outer.detach())
+        v, outer = mean_gradient(loss, phi, [_query(batch)])
+        del phi
+        v = self.average(v)
+        torch._foreach_add_(v, self.average(inner.product(v)), alpha=-self.alpha)
+        return MetaGradient(v, inner.values, outer[0])
 
 
 def _query(batch: MetaBatch) -> Pair:
     if batch.query is None:
         raise ValueError('this variant has an outer loss: MetaBatch.query is missing')
     return batch.query
-
-
-def _sum(lists: list[Grads]) -> Grads:
-    total = [grad.clone() for grad in lists[0]]
-    for grads in lists[1:]:
-        torch._foreach_add_(total, grads)
-    return total

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dil_plugin.learning.gradients import mean_gradient
 from dil_plugin.learning.types import Average, Grads, LossFunction, Pair, Params
 
 
@@ -19,46 +20,6 @@ def identity(grads: Grads) -> Grads:
 
 def unmarked(part: str) -> None:
     """The mark where nobody measures."""
-
-
-def gradient(value: Tensor, params: Params, create_graph: bool = False) -> Grads:
-    """``d value / d params``, zeros for parameters that the value does not depend on.
-
-    No two share memory, so that they may be updated in place: autograd gives one tensor as the gradient of both terms
-    of a sum of parameters, and tensors of stride 0.
-    """
-    grads = torch.autograd.grad(
-        value, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True)
-    return list(grads) if create_graph else _unshared(grads)
-
-
-def _unshared(grads: Sequence[Tensor]) -> Grads:
-    seen: set[int] = set()
-    own = []
-    for grad in grads:
-        storage = grad.untyped_storage().data_ptr()
-        own.append(grad.clone(memory_format=torch.contiguous_format) if storage in seen or 0 in grad.stride() else grad)
-        seen.add(storage)
-    return own
-
-
-def mean_gradient(loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> tuple[Grads, Tensor]:
-    """Gradient of ``(1/n) sum_i L(f_params(lq_i), gt_i)``, the inner loss of Eq. 5, one batch's graph at a time.
-
-    Returns:
-        The gradient and the n losses ``(n,)``, detached.
-    """
-    total: Grads = []
-    values = []
-    for pair in pairs:
-        value = loss(params, pair)
-        grads = gradient(value / len(pairs), params)
-        if total:
-            torch._foreach_add_(total, grads)
-        else:
-            total = grads
-        values.append(value.detach())
-    return total, torch.stack(values)
 
 
 def virtual_update(params: Params, grads: Grads, alpha: float) -> Params:
