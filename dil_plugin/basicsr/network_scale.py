@@ -48,6 +48,18 @@ def network_scale(block: Mapping[str, Any]) -> float | None:
     return None
 
 
+def built_to_look_at(block: Mapping[str, Any]) -> nn.Module | None:
+    """The network of the block, without memory for its parameters where it can be built so; None: it cannot be built.
+    """
+    for device in ('meta', 'cpu'):
+        try:
+            with _randomness_kept(), torch.device(device):
+                return _build(block)
+        except Exception:  # of any network, and what is wrong with it BasicSR says when it builds it
+            continue
+    return None
+
+
 def _build(block: Mapping[str, Any]) -> nn.Module:
     from basicsr.utils.registry import ARCH_REGISTRY
     options = {name: value for name, value in block.items() if name != 'type'}

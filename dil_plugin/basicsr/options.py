@@ -15,9 +15,9 @@ from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.basicsr.data.paired_images import check_paired_images, check_roots
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
-from dil_plugin.basicsr.mixed_precision import check_precision
 from dil_plugin.basicsr.network_scale import check_network_scale
 from dil_plugin.basicsr.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
+from dil_plugin.basicsr.step_options import check_step_options
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
 from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DataError, DILError, OptionError
@@ -112,7 +112,7 @@ def complete_options(opt: dict[str, Any]) -> None:
     if ours:
         check_blocks(opt)
         if opt['is_train']:
-            check_precision(opt['train'].get('amp'), opt['train']['dil']['variant'])
+            check_step_options(opt, dil)
         check_network_scale(opt)
         weights = opt['path'].get('pretrain_network_g')
         if weights is not None and not os.path.isfile(weights):

@@ -62,7 +62,8 @@ def _checkpointed_forward(block: nn.Module, forward: Callable[..., Any]) -> Call
 
 def _once_and_again(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     """``forward`` at the first call; from then on the same computation from outside of the network's own."""
-    params, buffers = dict(block.named_parameters()), dict(block.named_buffers())
+    params: dict[str, Tensor] = dict(block.named_parameters())
+    buffers = dict(block.named_buffers())
     recorded = recorded_now()
     done = False
 
@@ -71,7 +72,7 @@ def _once_and_again(block: nn.Module, forward: Callable[..., Any]) -> Callable[.
         if done:
             own = {name: buffer.clone() for name, buffer in buffers.items()}
             with fast_double_backward() if recorded else contextlib.nullcontext():
-                return functional_call(block, (params, own), args, kwargs)
+                return functional_call(block, {**params, **own}, args, kwargs)
         done = True
         tensors = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor)]
         versions = [tensor._version for tensor in tensors]

@@ -42,14 +42,14 @@ class _ReplacedConvolutions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,  # noqa: A002
+def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
             dilation: Any = 1, groups: int = 1) -> Tensor:
     device = input.device.type
     if isinstance(padding, str) or input.dim() != 4 or input.is_complex():
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     if torch.is_autocast_enabled(device):  # as autocast does for a convolution; its cache is of no use here
         dtype = torch.get_autocast_dtype(device)
-        input, weight = input.to(dtype), weight.to(dtype)  # noqa: A001
+        input, weight = input.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     geometry = (_two(stride), _two(padding), _two(dilation), False, [0, 0], groups)
     result: Tensor = _Convolution.apply(input, weight, bias, geometry)

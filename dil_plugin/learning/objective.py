@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from dil_plugin.errors import OptionError
+from dil_plugin.learning.forward_passes import ForwardPass, Plain
 from dil_plugin.learning.types import Pair, Params
 
 OUTPUTS = ('all', 'first', 'last')
@@ -27,22 +27,31 @@ class NetworkLoss:
             supervision), ``first`` or ``last`` takes one.
         micro_batch: Images that go through the network at a time; the gradient of a batch is summed over its parts. The
             criterion must be a mean over the images. None: the whole batch.
+        forward: How the network is evaluated; default: plainly (``forward_passes``).
+        memory_format: Layout of the images that the network gets.
 
     Raises:
         ValueError: ``outputs`` is none of these, or ``micro_batch`` is less than 1.
         OptionError: An output's shape differs from the target's (raised by the call).
     """
 
-    def __init__(self, network: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor], outputs: str = 'all',
-                 micro_batch: int | None = None) -> None:
+    def __init__(self,
+                 network: nn.Module,
+                 criterion: Callable[[Tensor, Tensor], Tensor],
+                 outputs: str = 'all',
+                 micro_batch: int | None = None,
+                 forward: ForwardPass | None = None,
+                 memory_format: torch.memory_format = torch.preserve_format) -> None:
         if outputs not in OUTPUTS:
             raise ValueError(f'outputs: expected one of {", ".join(OUTPUTS)}, got {outputs!r}')
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f'micro_batch: expected at least 1, got {micro_batch}')
-        self.micro_batch = micro_batch
         self.network = network
         self.criterion = criterion
         self.outputs = outputs
+        self.micro_batch = micro_batch
+        self.forward = forward or Plain(network)
+        self.memory_format = memory_format
 
     def parameters(self) -> Params:
         """The network's own trainable parameters, by name."""
@@ -50,12 +59,17 @@ class NetworkLoss:
 
     def __call__(self, params: Params, pair: Pair) -> Tensor:
         """The loss of a batch at ``params``, a scalar."""
-        return self._criterion(functional_call(self.network, params, (pair.lq, )), pair.gt)
+        return self._evaluate(params, pair)
 
     def probe(self, params: Params, pair: Pair) -> Tensor:
         """The same loss, leaving the network's buffers untouched."""
         buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        return self._criterion(functional_call(self.network, (params, buffers), (pair.lq, )), pair.gt)
+        return self._evaluate({**params, **buffers}, pair)
+
+    def _evaluate(self, tensors: Params, pair: Pair) -> Tensor:
+        lq, gt = (image if self.memory_format is torch.preserve_format else
+                  image.contiguous(memory_format=self.memory_format) for image in pair)
+        return self._criterion(self.forward(tensors, lq), gt)
 
     def _criterion(self, outputs: Tensor | Sequence[Tensor], gt: Tensor) -> Tensor:
         chosen = select_outputs(outputs, self.outputs)

@@ -1,13 +1,18 @@
 """The options of ``train.dil`` and the variant they describe."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
 from msgspec import UNSET, Meta, UnsetType
+from torch import Tensor, nn
 
+from dil_plugin.errors import OptionError
 from dil_plugin.learning import hessian
+from dil_plugin.learning.forward_passes import Checkpointed, Compiled, ForwardPass
+from dil_plugin.learning.objective import NetworkLoss
 from dil_plugin.learning.types import Average, Mark, Params
 from dil_plugin.learning.variants import (
     ERM,
@@ -56,6 +61,19 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                           )] = UNSET
     hvp: Annotated[Literal['exact', 'finite_difference'] | UnsetType,
                    Meta(description='Hessian-vector product of ss and ps. Default: exact.')] = UNSET
+    recompute: Annotated[bool | UnsetType,
+                         Meta(description='hvp: exact. true: the graphs of the inner losses are computed anew for the '
+                              'Hessian-vector product, one at a time: the least memory. false: they are held from the '
+                              'inner losses on: the least time. Default: true for ps, which has n of them, false for '
+                              'ss, which has one.')] = UNSET
+    micro_batch: Annotated[Annotated[int, Meta(ge=1)] | None,
+                           Meta(description='Images that go through the network at a time; every gradient is summed '
+                                'over the parts of its batch. Less memory, the same gradient (but for BatchNorm, whose '
+                                'statistics are those of a part). Default: the whole batch.')] = None
+    checkpointing: Annotated[bool,
+                             Meta(description="Keep the inputs of the network's repeated blocks alone, and compute the "
+                                  'blocks anew in each backward pass (activation checkpointing): less memory, about a '
+                                  'third more time, the same gradient.')] = False
     patches: Annotated[Literal['same', 'fresh'],
                        Meta(description='same: every inner step sees the same clean patches under another distortion; '
                             'fresh: the batch is divided, each step sees patches of its own.')] = 'same'
@@ -71,12 +89,21 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.variant in ('ss', 'ps') and isinstance(self.inner, Adam):
             raise ValueError(f'.inner.type: variant {self.variant} differentiates through a gradient step (Eq. 3); '
                              "got 'Adam', allowed: SGD")
+        if self.recompute is not UNSET and self.hvp == 'finite_difference':
+            raise ValueError(f'.recompute: {str(self.recompute).lower()}, but hvp finite_difference holds no graphs; '
+                             'allowed: with hvp exact')
 
     def unused(self) -> list[str]:
         """Options that were set and that this variant has no use for."""
-        users = {'inner': ('sf', 'pf', 'ss', 'ps'), 'hvp': ('ss', 'ps'), 'order': ('sf', ), 'erm_steps': ('erm', )}
+        users = {'inner': ('sf', 'pf', 'ss', 'ps'), 'hvp': ('ss', 'ps'), 'recompute': ('ss', 'ps'), 'order': ('sf', ),
+                 'erm_steps': ('erm', )}
         return [name for name, variants in users.items()
                 if getattr(self, name) is not UNSET and self.variant not in variants]
+
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether the network's gradient is differentiated once more."""
+        return self.variant in ('ss', 'ps') and self.hvp != 'finite_difference'
 
     @property
     def inner_or_default(self) -> SGD | Adam:
@@ -110,15 +137,12 @@ def build_variant(options: DILOptions,
         mark: Told when the inner steps are done, so that a step's time can be told by part.
     """
     inner = options.inner_or_default
-    difference = options.hvp == 'finite_difference'
     if options.variant == 'erm':
         return ERM(average)
     if options.variant == 'ss':
-        return SerialSecondOrder(inner.lr, hessian.finite_difference if difference else hessian.exact, average,
-                                 mark)
+        return SerialSecondOrder(inner.lr, _inner_gradient(options), average, mark)
     if options.variant == 'ps':
-        return ParallelSecondOrder(inner.lr, hessian.finite_difference if difference else hessian.exact_recomputed,
-                                   average, mark)
+        return ParallelSecondOrder(inner.lr, _inner_gradient(options), average, mark)
     if isinstance(inner, Adam):
         walk = ReptileWalk(params, partial(torch.optim.Adam, lr=inner.lr, betas=inner.betas, eps=inner.eps), average)
     else:
@@ -127,3 +151,45 @@ def build_variant(options: DILOptions,
         return ParallelFirstOrder(walk, mark)
     generator = None if options.order == 'fixed' else torch.Generator().manual_seed(seed)
     return SerialFirstOrder(walk, generator, mark)
+
+
+def _inner_gradient(options: DILOptions) -> hessian.InnerGradientFunction:
+    if not options.differentiates_twice:
+        return hessian.finite_difference
+    recompute = options.variant == 'ps' if options.recompute is UNSET else options.recompute
+    return hessian.exact_recomputed if recompute else hessian.exact
+
+
+def build_loss(options: DILOptions,
+               network: nn.Module,
+               criterion: Callable[[Tensor, Tensor], Tensor],
+               compiled: bool = False,
+               memory_format: torch.memory_format = torch.preserve_format) -> NetworkLoss:
+    """The loss of the network, evaluated as the options describe.
+
+    Args:
+        options: The typed block.
+        network: On its device.
+        criterion: ``criterion(output, gt)``, a scalar; with ``micro_batch`` a mean over the images.
+        compiled: Compile the network (``torch.compile``).
+        memory_format: Layout of the images that the network gets.
+
+    Raises:
+        OptionError: The options cannot be had together, or not with this network.
+    """
+    forward: ForwardPass | None = None
+    if compiled:
+        check_compilation(options)
+        forward = Compiled(network)
+    elif options.checkpointing:
+        forward = Checkpointed(network)
+    return NetworkLoss(network, criterion, options.outputs, options.micro_batch, forward, memory_format)
+
+
+def check_compilation(options: DILOptions, key: str = 'train.compile') -> None:
+    """Raises OptionError where these options and a compiled network cannot be had together."""
+    if options.differentiates_twice:
+        raise OptionError(f'{key}: true, but variant {options.variant} with hvp exact differentiates the gradient once '
+                          "more, which PyTorch's compiler cannot; allowed: false, or hvp: finite_difference")
+    if options.checkpointing:
+        raise OptionError(f'{key}: true, but train.dil.checkpointing is true; allowed: one of them')

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dil_plugin.distortions import DistortionSet
 from dil_plugin.errors import DataError, OptionError
-from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params, build_variant
+from dil_plugin.learning import MetaBatch, MetaGradient, Params, build_loss, build_variant
 from dil_plugin.learning.precision import AutocastLoss, OverflowGuard, full_precision
 from dil_plugin.mmagic.image_space import ImageSpace, bytes_to_unit
 from dil_plugin.mmagic.options import ModelOptions
@@ -35,7 +35,7 @@ class MetaTraining:
         self.options, self.distortions = options, distortions
         self._looked_at = False
         self.seed, self.rank = seed, rank
-        self.loss = NetworkLoss(network, criterion, options.dil.outputs)
+        self.loss = build_loss(options.dil, network, criterion)
         self.params: Params = self.loss.parameters()
         if not self.params:
             raise OptionError('model.generator: all parameters are frozen; there is nothing to train')

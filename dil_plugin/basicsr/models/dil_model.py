@@ -1,32 +1,24 @@
 """Training with DIL inside BasicSR."""
 
-import os
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import torch
-from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
+from dil_plugin.basicsr.models.checkpoint_files import CheckpointFiles
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
+from dil_plugin.basicsr.outer_step import OuterStep
 from dil_plugin.basicsr.real_esrnet_options import patch_size
-from dil_plugin.checkpoints import (
-    NOTES,
-    load_checkpoint,
-    network_names,
-    notes_of_training,
-    read_notes,
-    save_atomically,
-)
 from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
-from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Pair, average_over_ranks, build_variant
+from dil_plugin.learning import MetaBatch, MetaGradient, Pair, average_over_ranks, build_loss, build_variant
 from dil_plugin.learning.objective import select_outputs
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
 
@@ -34,7 +26,7 @@ PARTS = ('synthesis', 'inner', 'outer')
 
 
 @MODEL_REGISTRY.register()
-class DILModel(SRModel):
+class DILModel(CheckpointFiles):
     """``SRModel`` whose gradient is one of DIL's meta-gradients.
 
     Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the
@@ -70,47 +62,16 @@ class DILModel(SRModel):
                 raise
             raise OptionError(f'network_g, a loss or a scheduler: {error}') from None
 
-    def load_network(self,
-                     net: nn.Module,
-                     load_path: str,
-                     strict: bool = True,
-                     param_key: str | None = 'params') -> None:
-        """As BasicSR's; raises DataError, naming the file, where it does not hold this network's parameters.
-
-        A file without any key, as ESRGAN's RRDB_PSNR_x4.pth is one, holds the parameters themselves.
-        """
-        whole = content = load_checkpoint(load_path, 'path.pretrain_network_g')
-        bare = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
-        if param_key is not None and not bare:
-            keys = [key for key in (param_key, 'params') if isinstance(content, dict) and key in content]
-            if not keys:
-                found = ', '.join(map(str, list(content)[:3])) if isinstance(content, dict) else type(content).__name__
-                raise DataError(f"path.pretrain_network_g: {load_path} has no '{param_key}' (path.param_key_g), only "
-                                f'{found}')
-            get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, param key: [{keys[0]}].')
-            if keys[0] != param_key:
-                get_root_logger().warning(f"path.pretrain_network_g: {load_path} has no '{param_key}' "
-                                          f"(path.param_key_g); '{keys[0]}' is taken.")
-            content = content[keys[0]]
-        content = network_names(content)
-        if not strict:  # otherwise each difference is an error
-            self._print_different_keys_loading(net, content, strict)
-        try:
-            net.load_state_dict(content, strict=strict)
-        except RuntimeError as error:
-            reason = ' '.join(str(error).split())
-            notes = read_notes(whole, load_path)
-            network = f' (the file is of {dict(notes.network_g)})' if notes is not None else ''
-            raise DataError(f'path.pretrain_network_g: {load_path} does not fit network_g{network}: {reason[:300]}') \
-                from None
-
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """The bare network on the device, with rank 0's weights on every rank."""
-        net = net.to(self.device, memory_format=torch.preserve_format)
+        net = net.to(self.device, memory_format=self._memory_format())
         if self.opt['dist']:
             for tensor in (*net.parameters(), *net.buffers()):
                 torch.distributed.broadcast(tensor.detach(), src=0)
         return net
+
+    def _memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.opt.get('train', {}).get('channels_last') else torch.preserve_format
 
     def init_training_settings(self) -> None:
         """Losses, optimisers and schedulers as ``SRModel``, then the variant and its sampler."""
@@ -118,16 +79,20 @@ class DILModel(SRModel):
             raise OptionError('network_g: all parameters are frozen (requires_grad: false); there is nothing to train')
         super().init_training_settings()
         seed, rank = int(self.opt['manual_seed']), int(self.opt['rank'])
-        self.loss = NetworkLoss(self.net_g, self._criterion, self.dil.outputs)
+        train = self.opt['train']
+        self.loss = build_loss(self.dil, self.net_g, self._criterion, train.get('compile', False),
+                               self._memory_format())
         self.params = self.loss.parameters()
         self.stopwatch = Stopwatch(self.device, PARTS)
-        self.precision = MixedPrecision(self.opt['train'].get('amp'), self.dil.variant, self.device)
+        self.precision = MixedPrecision(train.get('amp'), self.dil.variant, self.device)
+        self.outer = OuterStep(self.optimizer_g, self.params, self.precision, train.get('accum_iter', 1),
+                               train.get('clip_grad_norm'))
         self.variant = build_variant(self.dil, self.params, seed, self.precision.guard, self.stopwatch.mark)
         self.sampler = self._sampler(0)
         self.log_parts: dict[str, Tensor] = {}
         self.log_dict: OrderedDict[str, Any] = OrderedDict()
         self._pbar = tqdm(
-            total=int(self.opt['train']['total_iter']), unit='iter', dynamic_ncols=True,
+            total=int(train['total_iter']), unit='iter', dynamic_ncols=True,
             disable=rank != 0 or not self.opt.get('logger', {}).get('pbar', False))
         logger = get_root_logger()
         logger.info(f'DIL variant {self.dil.variant}; confounders: {", ".join(self.distortions.labels)}')
@@ -163,15 +128,14 @@ class DILModel(SRModel):
         if not hasattr(self, 'gt'):
             raise DataError('datasets.train: the data set gives no gt; DIL needs the clean images')
         self.stopwatch.start()
-        steps = []
+        steps, stepped = [], False
         batches = self._meta_batches()
         self.stopwatch.mark('synthesis')
         for batch in batches:
             step = self.precision.gradient(self.variant, self.loss, self.params, batch)
-            self.precision.step(self.optimizer_g, self.params, step.grads)
-            steps.append(step)
-        self.optimizer_g.zero_grad(set_to_none=True)
-        if self.ema_decay > 0:
+            stepped = self.outer.take(step.grads) or stepped
+            steps.append(replace(step, grads=[]))  # for the log; gradients are as large as the network
+        if stepped and self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         self.stopwatch.mark('outer')
         self._log(steps)
@@ -243,48 +207,26 @@ class DILModel(SRModel):
         scale = output.shape[-1] // padded.shape[-1]
         self.output = output[..., :height * scale, :width * scale]
 
-    @master_only
-    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:
-        """As BasicSR's, the same file, written atomically; a failure to write is raised.
+    def confounder_labels(self) -> list[str]:
+        """The confounders, by name."""
+        return list(self.distortions.labels)
 
-        Beside ``params`` and ``params_ema`` stands a note of what network it is and how it was trained, which others
-        ignore (``dil_plugin.checkpoints``).
-        """
-        nets, keys = (x if isinstance(x, list) else [x] for x in (net, param_key))
-        content = {
-            key: OrderedDict((name, tensor.cpu()) for name, tensor in self.get_bare_model(one).state_dict().items())
-            for one, key in zip(nets, keys, strict=True)
+    def training_state(self) -> dict[str, Any]:
+        """The variant's state, the generators, and what a step in several parts has so far."""
+        return {
+            'variant': self.dil.variant,
+            'state': self.variant.state_dict(),
+            'sampler': self.sampler.state_dict(),
+            'precision': self.precision.state_dict(),
+            'outer': self.outer.state_dict(),
         }
-        if net_label == 'net_g':
-            iteration = None if current_iter == -1 else current_iter
-            content[NOTES] = notes_of_training(self.opt, iteration, list(self.distortions.labels))
-        name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
-        save_atomically(content, os.path.join(self.opt['path']['models'], name))
-
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """As BasicSR's, with the variant's state and the generators, written atomically."""
-        if current_iter == -1:
-            return
-        state = {
-            'epoch': epoch,
-            'iter': current_iter,
-            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
-            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
-            'dil': {
-                'variant': self.dil.variant,
-                'state': self.variant.state_dict(),
-                'sampler': self.sampler.state_dict(),
-                'precision': self.precision.state_dict(),
-            },
-        }
-        save_atomically(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Restores optimisers, schedulers, the inner optimiser's moments and the generators."""
         super().resume_training(resume_state)
         saved = resume_state.get('dil', {})
         self.precision.load_state_dict(saved.get('precision', {}))
+        self.outer.load_state_dict(saved.get('outer', {}))
         if saved.get('variant') == self.dil.variant:
             self.variant.load_state_dict(saved['state'])
         else:

@@ -1,0 +1,98 @@
+"""How ``DILModel`` reads and writes its checkpoints and training states: the files are those of BasicSR."""
+
+import os
+from collections import OrderedDict
+from typing import Any
+
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import master_only
+from torch import Tensor, nn
+
+from dil_plugin.checkpoints import (
+    NOTES,
+    load_checkpoint,
+    network_names,
+    notes_of_training,
+    read_notes,
+    save_atomically,
+)
+from dil_plugin.errors import DataError
+
+
+class CheckpointFiles(SRModel):
+    """``SRModel`` with files that are checked when they are read, and written atomically."""
+
+    def training_state(self) -> dict[str, Any]:
+        """What an exact continuation needs beside optimisers and schedulers."""
+        raise NotImplementedError
+
+    def confounder_labels(self) -> list[str]:
+        """The confounders that the network is trained on, by name."""
+        raise NotImplementedError
+
+    def load_network(self,
+                     net: nn.Module,
+                     load_path: str,
+                     strict: bool = True,
+                     param_key: str | None = 'params') -> None:
+        """As BasicSR's; raises DataError, naming the file, where it does not hold this network's parameters.
+
+        A file without any key, as ESRGAN's RRDB_PSNR_x4.pth is one, holds the parameters themselves.
+        """
+        whole = content = load_checkpoint(load_path, 'path.pretrain_network_g')
+        bare = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+        if param_key is not None and not bare:
+            keys = [key for key in (param_key, 'params') if isinstance(content, dict) and key in content]
+            if not keys:
+                found = ', '.join(map(str, list(content)[:3])) if isinstance(content, dict) else type(content).__name__
+                raise DataError(f"path.pretrain_network_g: {load_path} has no '{param_key}' (path.param_key_g), only "
+                                f'{found}')
+            get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, param key: [{keys[0]}].')
+            if keys[0] != param_key:
+                get_root_logger().warning(f"path.pretrain_network_g: {load_path} has no '{param_key}' "
+                                          f"(path.param_key_g); '{keys[0]}' is taken.")
+            content = content[keys[0]]
+        content = network_names(content)
+        if not strict:  # otherwise each difference is an error
+            self._print_different_keys_loading(net, content, strict)
+        try:
+            net.load_state_dict(content, strict=strict)
+        except RuntimeError as error:
+            reason = ' '.join(str(error).split())
+            notes = read_notes(whole, load_path)
+            network = f' (the file is of {dict(notes.network_g)})' if notes is not None else ''
+            raise DataError(f'path.pretrain_network_g: {load_path} does not fit network_g{network}: {reason[:300]}') \
+                from None
+
+    @master_only
+    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:
+        """As BasicSR's, the same file, written atomically; a failure to write is raised.
+
+        Beside ``params`` and ``params_ema`` stands a note of what network it is and how it was trained, which others
+        ignore (``dil_plugin.checkpoints``).
+        """
+        nets, keys = (x if isinstance(x, list) else [x] for x in (net, param_key))
+        content = {
+            key: OrderedDict((name, tensor.cpu()) for name, tensor in self.get_bare_model(one).state_dict().items())
+            for one, key in zip(nets, keys, strict=True)
+        }
+        if net_label == 'net_g':
+            iteration = None if current_iter == -1 else current_iter
+            content[NOTES] = notes_of_training(self.opt, iteration, self.confounder_labels())
+        name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
+        save_atomically(content, os.path.join(self.opt['path']['models'], name))
+
+    @master_only
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """As BasicSR's, with the variant's state and the generators, written atomically."""
+        if current_iter == -1:
+            return
+        state = {
+            'epoch': epoch,
+            'iter': current_iter,
+            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+            'dil': self.training_state(),
+        }
+        save_atomically(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))

@@ -1,0 +1,49 @@
+"""Options of ``train`` that say how a step is computed; those that cannot be had together are refused early."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from dil_plugin.basicsr.mixed_precision import check_precision
+from dil_plugin.basicsr.network_scale import built_to_look_at
+from dil_plugin.errors import OptionError
+from dil_plugin.learning.forward_passes import Checkpointed
+from dil_plugin.learning.options import DILOptions, check_compilation
+
+_CPP_COMPILERS = ('g++', 'clang++')
+
+
+def check_step_options(opt: Mapping[str, Any], dil: DILOptions) -> None:
+    """Raises OptionError where ``train`` asks for a step that cannot be computed.
+
+    Args:
+        opt: The options as BasicSR parsed them, with blocks that are checked already.
+        dil: The block ``train.dil``.
+    """
+    train = opt['train']
+    check_precision(train.get('amp'), dil.variant)
+    if train.get('compile'):
+        check_compilation(dil)
+        _check_compiler(opt)
+    if dil.checkpointing:
+        network = built_to_look_at(opt['network_g'])
+        if network is not None:
+            Checkpointed(network)
+    if dil.micro_batch is not None:
+        _check_means(train)
+
+
+def _check_compiler(opt: Mapping[str, Any]) -> None:
+    names = (os.environ['CXX'], ) if 'CXX' in os.environ else _CPP_COMPILERS
+    if opt['num_gpu'] == 0 and not any(shutil.which(name) for name in names):
+        raise OptionError('train.compile: true, which takes a C++ compiler on a CPU, and there is no '
+                          f'{" or ".join(names)} (environment variable CXX); allowed here: false')
+
+
+def _check_means(train: Mapping[str, Any]) -> None:
+    """The parts' losses are added up by their shares of the images, which is right for means."""
+    for loss, option, value in (('pixel_opt', 'reduction', 'sum'), ('perceptual_opt', 'criterion', 'fro')):
+        if (train.get(loss) or {}).get(option) == value:
+            raise OptionError(f'train.dil.micro_batch: with {loss}.{option}: {value}, which is no mean over the '
+                              f'images; allowed: another {option}, or no micro_batch')
