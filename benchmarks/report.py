@@ -88,8 +88,8 @@ def write_page(path: Path, command: str, lines: list[str], missed: list[str], de
     """The page of results."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('\n'.join([
-        f'# Speed of the distortions on {_processor() if device == "cpu" else torch.cuda.get_device_name()}', '',
-        f'{datetime.date.today()}, {_processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, '
+        f'# Speed of the distortions on {processor() if device == "cpu" else torch.cuda.get_device_name()}', '',
+        f'{datetime.date.today()}, {processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, '
         f'Python {platform.python_version()}, {device}.', '', '```bash', command, '```', '', *_explain(device, repeats),
         '', *lines, '', '## Targets that were missed', '', *(missed or ['None.']),
         *_reasons(missed, device), '']), encoding='utf-8')
@@ -130,7 +130,8 @@ def _number(value: float) -> str:
     return f'{value:.0f}' if value >= 100 else f'{value:.1f}' if value >= 10 else f'{value:.2f}'
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's CPU."""
     try:
         lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:

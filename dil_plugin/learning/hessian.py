@@ -24,7 +24,7 @@ class InnerGradient:
 
     Attributes:
         values: ``(n,)``, the losses ``L_i``, detached.
-        grads: The gradient of their mean, detached.
+        grads: The gradient of their mean, detached; not to be changed before the product is taken.
         product: ``product(v) = H v`` with the Hessian of their mean; to be called once.
     """
 
@@ -106,7 +106,6 @@ def finite_difference(loss: LossFunction, params: Params, pairs: Sequence[Pair])
     """
     replayed = _remember_random_state(params)
     grads, values = mean_gradient(loss, params, pairs)
-    here = [grad.clone() for grad in grads]  # the caller may average grads in place
 
     def product(vector: Grads) -> Grads:
         theta = list(params.values())
@@ -119,7 +118,7 @@ def finite_difference(loss: LossFunction, params: Params, pairs: Sequence[Pair])
         shifted = {name: p.requires_grad_() for name, p in zip(params, ahead, strict=True)}
         with replayed():
             difference, _ = mean_gradient(without_buffer_updates(loss), shifted, pairs)
-        torch._foreach_sub_(difference, here)
+        torch._foreach_sub_(difference, grads)
         torch._foreach_div_(difference, step)
         return difference
 

@@ -144,13 +144,20 @@ def build_variant(options: DILOptions,
     if options.variant == 'ps':
         return ParallelSecondOrder(inner.lr, _inner_gradient(options), average, mark)
     if isinstance(inner, Adam):
-        walk = ReptileWalk(params, partial(torch.optim.Adam, lr=inner.lr, betas=inner.betas, eps=inner.eps), average)
+        walk = ReptileWalk(params, partial(torch.optim.Adam, lr=inner.lr, betas=inner.betas, eps=inner.eps,
+                                           **_at_once(params)), average)
     else:
-        walk = ReptileWalk(params, partial(torch.optim.SGD, lr=inner.lr), average)
+        walk = ReptileWalk(params, partial(torch.optim.SGD, lr=inner.lr, **_at_once(params)), average)
     if options.variant == 'pf':
         return ParallelFirstOrder(walk, mark)
     generator = None if options.order == 'fixed' else torch.Generator().manual_seed(seed)
     return SerialFirstOrder(walk, generator, mark)
+
+
+def _at_once(params: Params) -> dict[str, bool]:
+    """All parameters in one go: fused on GPUs; on a CPU in the way that gives, bit for bit, what one by one does."""
+    on_gpus = all(p.is_cuda and p.is_floating_point() for p in params.values())
+    return {'fused': True} if on_gpus else {'foreach': True}
 
 
 def _inner_gradient(options: DILOptions) -> hessian.InnerGradientFunction:
