@@ -154,7 +154,7 @@ def build_variant(options: DILOptions,
     return SerialFirstOrder(walk, generator, mark)
 
 
-def _at_once(params: Params) -> dict[str, bool]:
+def _at_once(params: Params) -> dict[str, Any]:
     """All parameters in one go: fused on GPUs; on a CPU in the way that gives, bit for bit, what one by one does."""
     on_gpus = all(p.is_cuda and p.is_floating_point() for p in params.values())
     return {'fused': True} if on_gpus else {'foreach': True}
