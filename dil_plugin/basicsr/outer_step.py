@@ -16,22 +16,21 @@ class OuterStep:
     """Steps of the (outer) optimiser.
 
     Args:
-        optimizer: Of ``params``.
         params: ``theta``.
         precision: Takes the step, in float16 by the GradScaler.
         accum_iter: Meta-gradients whose mean one step takes.
         clip_grad_norm: The largest 2-norm of a step's gradient, all parameters together; None: any.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, params: Params, precision: MixedPrecision, accum_iter: int = 1,
+    def __init__(self, params: Params, precision: MixedPrecision, accum_iter: int = 1,
                  clip_grad_norm: float | None = None) -> None:
-        self.optimizer, self.params, self.precision = optimizer, params, precision
+        self.params, self.precision = params, precision
         self.accum_iter = accum_iter
         self.clip_grad_norm = clip_grad_norm
         self._total: Grads = []
         self._count = 0
 
-    def take(self, grads: Grads) -> bool:
+    def take(self, optimizer: torch.optim.Optimizer, grads: Grads) -> bool:
         """Takes in a meta-gradient, whose tensors are changed in place; returns whether it led to a step."""
         self._total = accumulated(self._total, grads)
         self._count += 1
@@ -43,8 +42,8 @@ class OuterStep:
         self._count = 0
         if self.clip_grad_norm is not None:
             torch._foreach_mul_(mean, _shrinking(global_norm(mean), self.clip_grad_norm))
-        self.precision.step(self.optimizer, self.params, mean)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.precision.step(optimizer, self.params, mean)
+        optimizer.zero_grad(set_to_none=True)
         return True
 
     def state_dict(self) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def test_options_of_a_config_are_those_of_a_dictionary():
     ({'data_preprocessor': None}, ['model.data_preprocessor', 'BaseDataPreprocessor', "type='DataPreprocessor'"]),
     ({'data_preprocessor': {**PREPROCESSOR, 'mean': None, 'std': None}}, ['model.data_preprocessor.mean', 'None']),
     ({'data_preprocessor': {**PREPROCESSOR, 'data_keys': ['gt_img', 'counterfactuals']}}, ['data_keys', 'itself']),
+    ({'dil': {'variant': 'sf', 'micro_batch': 2}, 'pixel_loss': {'type': 'L1Loss', 'reduction': 'sum'}},
+     ['model.dil.micro_batch', "'sum'", 'mean']),
     ({'data_preprocessor': {**PREPROCESSOR, 'data_keys': []}}, ['data_keys', "'gt_img'"]),
     ({'data_preprocessor': {**PREPROCESSOR, 'stack_data_sample': False}}, ['stack_data_sample', 'True']),
 ])

@@ -21,6 +21,8 @@ DIL = {
     'ss': {'variant': 'ss', 'inner': {'type': 'SGD', 'lr': 0.05}},
     'ps': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.05}},
     'ps difference': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 1e-3}, 'hvp': 'finite_difference'},
+    'ps lean': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.05}, 'micro_batch': 3, 'checkpointing': True},
+    'ps held': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.05}, 'recompute': False},
     'erm': {'variant': 'erm', 'patches': 'fresh'},
 }
 

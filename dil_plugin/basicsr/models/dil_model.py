@@ -85,8 +85,7 @@ class DILModel(CheckpointFiles):
         self.params = self.loss.parameters()
         self.stopwatch = Stopwatch(self.device, PARTS)
         self.precision = MixedPrecision(train.get('amp'), self.dil.variant, self.device)
-        self.outer = OuterStep(self.optimizer_g, self.params, self.precision, train.get('accum_iter', 1),
-                               train.get('clip_grad_norm'))
+        self.outer = OuterStep(self.params, self.precision, train.get('accum_iter', 1), train.get('clip_grad_norm'))
         self.variant = build_variant(self.dil, self.params, seed, self.precision.guard, self.stopwatch.mark)
         self.sampler = self._sampler(0)
         self.log_parts: dict[str, Tensor] = {}
@@ -133,7 +132,7 @@ class DILModel(CheckpointFiles):
         self.stopwatch.mark('synthesis')
         for batch in batches:
             step = self.precision.gradient(self.variant, self.loss, self.params, batch)
-            stepped = self.outer.take(step.grads) or stepped
+            stepped = self.outer.take(self.optimizer_g, step.grads) or stepped
             steps.append(replace(step, grads=[]))  # for the log; gradients are as large as the network
         if stepped and self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)

@@ -79,6 +79,9 @@ class DILEditModel(BaseEditModel):
             known = did_you_mean(name, [*ours, *_THEIRS, 'generator', 'pixel_loss'])
             raise OptionError(f"model: unknown option '{name}'; {known}")
         options, confounders = parse_model_options(ours)
+        if options.dil.micro_batch is not None and pixel_loss.get('reduction') == 'sum':
+            raise OptionError("model.dil.micro_batch: with pixel_loss.reduction 'sum', which is no mean over the "
+                              "images; allowed: reduction='mean', or no micro_batch")
         super().__init__(generator, pixel_loss, train_cfg, test_cfg, init_cfg, data_preprocessor)
         check_preprocessor(self.data_preprocessor)
         self.options: ModelOptions = options
