@@ -7,7 +7,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ sys.path[:0] = [str(FOLDER.parent), str(FOLDER)]
 
 import torch  # noqa: E402
 from measuring import Timing, measure  # noqa: E402
-from meta_contenders import CONTENDERS, Setting  # noqa: E402
+from meta_contenders import CONTENDERS, ON_GPUS, Setting, Step  # noqa: E402
 from meta_report import Measured, lines_of, write_page  # noqa: E402
 from peak_memory import measurable, peak  # noqa: E402
 
@@ -95,12 +95,16 @@ def _setting(name: str, args: argparse.Namespace) -> Setting:
 
 def _measured(name: str, setting: Setting, args: argparse.Namespace) -> dict[str, Measured]:
     """Time and memory of all contenders."""
-    steps = {contender: make(setting) for contender, make in CONTENDERS.items()}
+    steps = {contender: make(setting) for contender, make in _contenders(args.device).items()}
     times: dict[str, Timing] = measure(steps, args.repeats, 1, args.device)
     del steps
     found = {contender: Measured(timing, _peak(name, contender, args)) for contender, timing in times.items()}
     found[SS_ALONE] = Measured(None, _peak(name, SS_ALONE, args))
     return found
+
+
+def _contenders(device: str) -> dict[str, Callable[[Setting], Step]]:
+    return {**CONTENDERS, **ON_GPUS} if device == 'cuda' else CONTENDERS
 
 
 def _peak(network: str, contender: str, args: argparse.Namespace) -> int | None:
@@ -122,7 +126,7 @@ def _peak(network: str, contender: str, args: argparse.Namespace) -> int | None:
 def _peak_here(contender: str, setting: Setting) -> int:
     if contender == SS_ALONE:
         contender, setting = SS, replace(setting, confounders=1)
-    make = CONTENDERS[contender]
+    make = _contenders(setting.device)[contender]
     make(replace(setting, confounders=1, patches=1, side=SMALL))(0)  # the libraries load their code
 
     def two_steps() -> None:
