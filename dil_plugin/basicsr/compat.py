@@ -39,6 +39,7 @@ def adapt_basicsr() -> None:
     from basicsr.models.base_model import BaseModel
     from basicsr.models.sr_model import SRModel
 
+    from dil_plugin.basicsr.data.cuda_prefetcher import SafeCUDAPrefetcher
     from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 
     # by name: the package also exports functions of these names
@@ -49,6 +50,7 @@ def adapt_basicsr() -> None:
         module.parse_options = parse
     train.load_resume_state = load_resume_state
     train.EnlargedSampler = DrawSampler
+    train.CUDAPrefetcher = SafeCUDAPrefetcher
     train.create_train_val_dataloader = _with_enough_epochs(train.create_train_val_dataloader)
     options.init_dist = dist_util.init_dist = _with_gloo(dist_util.init_dist)
     BaseModel.model_to_device = _on_cpu_too(BaseModel.model_to_device)

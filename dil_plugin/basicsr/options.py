@@ -16,6 +16,7 @@ from dil_plugin.basicsr.data.paired_images import check_paired_images, check_roo
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
 from dil_plugin.basicsr.network_scale import check_network_scale
+from dil_plugin.basicsr.prefetching import complete_prefetching
 from dil_plugin.basicsr.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
 from dil_plugin.basicsr.step_options import check_step_options
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
@@ -245,9 +246,7 @@ def _check_device(opt: Mapping[str, Any]) -> None:
     if opt.get('model_type') == MODEL and gpus > 1 and not opt['dist']:
         raise OptionError(f'num_gpu: {gpus} in one process; allowed for {MODEL}: 0, 1, or one process per GPU by '
                           'torchrun with --launcher pytorch')
-    train = opt['datasets'].get('train', {})
-    if gpus == 0 and train.get('prefetch_mode') == 'cuda':
-        raise OptionError("datasets.train.prefetch_mode: 'cuda' needs a GPU; allowed with num_gpu 0: cpu, ~")
+    complete_prefetching(opt)
 
 
 def _check_batch_size(opt: Mapping[str, Any], dil: DILOptions, distortions: DistortionSet | PairedSets) -> None:

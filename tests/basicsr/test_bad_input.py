@@ -64,7 +64,7 @@ BAD_OPTIONS = [
     ('datasets/train/gt_sise', 16, ['datasets.train', 'gt_sise', "did you mean 'gt_size'"]),
     ('datasets/train/distort_on', 'gpu', ['datasets.train.distort_on', 'gpu', 'worker, device']),
     ('datasets/train/io_backend', {'type': 'zip'}, ['datasets.train.io_backend.type', 'zip', 'lmdb, disk']),
-    ('datasets/train/prefetch_mode', 'cuda', ['datasets.train.prefetch_mode', 'cuda', 'cpu']),
+    ('datasets/train/prefetch_mode', 'gpu', ['datasets.train.prefetch_mode', 'gpu', 'cpu, cuda']),
 ]
 
 

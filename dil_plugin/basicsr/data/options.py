@@ -30,9 +30,13 @@ class LoaderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     num_worker_per_gpu: Annotated[Count, Meta(description='Data workers (BasicSR).')] = 0
     batch_size_per_gpu: Annotated[Size, Meta(description='Samples per iteration (BasicSR).')] = 1
     dataset_enlarge_ratio: Annotated[Size, Meta(description='Repeats of the data per epoch (BasicSR).')] = 1
-    prefetch_mode: Annotated[Literal['cpu', 'cuda'] | None, Meta(description='Prefetching (BasicSR).')] = None
+    prefetch_mode: Annotated[Literal['cpu', 'cuda'] | None,
+                             Meta(description='cuda: the next batch is copied to the GPU while this one is computed; '
+                                  'needs pin_memory, and has no effect on a CPU. cpu: a thread collects batches ahead '
+                                  '(BasicSR). The data workers load ahead with any of them.')] = None
     num_prefetch_queue: Annotated[Size, Meta(description='Depth of the cpu prefetcher (BasicSR).')] = 1
-    pin_memory: Annotated[bool, Meta(description='Page-locked batches (BasicSR).')] = False
+    pin_memory: Annotated[bool, Meta(description='Page-locked batches, which are copied to a GPU without the host '
+                                     'waiting (BasicSR).')] = False
     persistent_workers: Annotated[bool, Meta(description='Keep workers between epochs (BasicSR).')] = False
 
 
