@@ -9,6 +9,8 @@ import yaml
 from scipy import stats
 
 import dil_plugin.basicsr  # noqa: F401
+from dil_plugin.basicsr.data.byte_images import on_device
+from dil_plugin.basicsr.data.cuda_prefetcher import SafeCUDAPrefetcher
 from dil_plugin.distortions import parse_distortions
 from dil_plugin.distortions.resize import resize_by_matrices, resize_each
 from dil_plugin.learning import NetworkLoss, build_variant
@@ -108,3 +110,72 @@ def test_sizes_per_sample_agree_with_the_cpu():
     expected = resize_each(clean, factors, 1.5, there, back)
     found = resize_by_matrices(clean.cuda(), factors.cuda(), 1.5, there.cuda(), back.cuda()).cpu()
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)  # TF32
+
+
+def test_bytes_become_the_floats_of_the_cpu_without_host_synchronisation():
+    every = torch.arange(256, dtype=torch.uint8).pin_memory()
+    on_device(every, 'cuda')  # the first use of a kernel may synchronise
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        moved = on_device(every, 'cuda')
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert torch.equal(moved.cpu(), every.float() / 255)
+
+
+@pytest.mark.parametrize('distort_on', ['device', 'worker'])
+@pytest.mark.parametrize('workers', [0, 2])
+def test_prefetched_batches_are_those_of_the_loader(distort_on, workers):
+    from basicsr.data import build_dataloader, build_dataset
+
+    from dil_plugin.basicsr.data.draw_sampler import DrawSampler
+    block = {'name': 'x', 'type': 'DistortionAugmentedDataset', 'phase': 'train', 'scale': 1, 'gt_size': 64, 'seed': 3,
+             'dataroot_gt': str(Path(skimage.__file__).parent / 'data'), 'io_backend': {'type': 'disk'},
+             'meta_info_file': None, 'distort_on': distort_on, 'distortions': [{'type': 'JPEG', 'quality': [30, 60]}],
+             'batch_size_per_gpu': 2, 'num_worker_per_gpu': workers, 'prefetch_mode': 'cuda', 'pin_memory': True}
+    dataset = build_dataset(block)
+    dataset.paths = [path for path in dataset.paths if Path(path).stem in ('astronaut', 'coffee', 'rocket')]
+
+    def loader():
+        return build_dataloader(dataset, block, num_gpu=1, sampler=DrawSampler(dataset, 1, 0, ratio=4), seed=0)
+
+    prefetcher = SafeCUDAPrefetcher(loader(), {'num_gpu': 1})
+    for _ in range(2):  # epochs
+        prefetcher.reset()
+        count = 0
+        for expected in loader():
+            batch = prefetcher.next()
+            count += 1
+            assert batch.keys() == expected.keys()
+            for key, value in expected.items():
+                if torch.is_tensor(value):
+                    assert batch[key].is_cuda
+                    assert batch[key].dtype == value.dtype
+                    assert torch.equal(batch[key].cpu(), value)
+                else:
+                    assert batch[key] == value
+        assert count == 6
+        assert prefetcher.next() is None
+
+
+class Batches:
+    """Batches of one value each, page-locked; a loader forgets what it has given."""
+
+    def __init__(self, count):
+        self.values = [torch.full((32, 3, 256, 256), k, dtype=torch.uint8).pin_memory() for k in range(count)]
+
+    def __iter__(self):
+        return ({'gt': value} for value in self.values)
+
+
+def test_prefetched_batches_keep_their_memory_until_they_are_read():
+    """The copy of a later batch must not overwrite one that queued kernels have not read yet."""
+    prefetcher = SafeCUDAPrefetcher(Batches(8), {'num_gpu': 1})
+    prefetcher.reset()
+    means = []
+    for _ in range(8):
+        batch = prefetcher.next()
+        torch.cuda._sleep(50_000_000)  # the GPU is behind the host, as in training
+        means.append(on_device(batch['gt'], 'cuda').mean() * 255)
+        del batch
+    assert [round(mean.item()) for mean in means] == list(range(8))

@@ -313,6 +313,9 @@ def _complete_paired_dataset(opt: Mapping[str, Any], name: str, dataset: dict[st
             raise OptionError(f'gt_usm: {opt["gt_usm"]!r}, but the pairs of {key} ({PAIRED_DATASET}) stay as they are; '
                               'allowed: false')
         dataset.setdefault('seed', opt['manual_seed'])
+        ours = opt.get('model_type') == MODEL
+        if dataset.setdefault('pairs', 'all' if ours else 'one') == 'one' and ours:
+            raise OptionError(f'{key}.pairs: one, but {MODEL} needs the pair of every set; allowed: all')
         if not isinstance(dataset.get('gt_size'), int):
             raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got '
                               f'{dataset.get("gt_size")!r}')

@@ -45,7 +45,7 @@ def write_any_preview(opt: Path, output: Path | None = None, source: Path | None
 
 def _rows(options: Mapping[str, Any], train: Mapping[str, Any], count: int) -> list[list[Panel]]:
     seed = options.get('manual_seed') or 0
-    block = {'seed': seed, **train, 'phase': 'train', 'scale': options.get('scale', 1)}
+    block = {'seed': seed, **train, 'pairs': 'all', 'phase': 'train', 'scale': options.get('scale', 1)}
     dataset = PairedConfounderDataset(block)
     rows = []
     for k in range(count):
@@ -59,5 +59,5 @@ def _rows(options: Mapping[str, Any], train: Mapping[str, Any], count: int) -> l
 
 
 def _pixels(image: Tensor, enlarge: int = 1) -> np.ndarray:
-    pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = image.permute(1, 2, 0).numpy()
     return np.ascontiguousarray(pixels.repeat(enlarge, 0).repeat(enlarge, 1))

@@ -15,6 +15,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
 from torch.func import functional_call
 
+from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.data.draw_sampler import Draw, DrawSampler
 from dil_plugin.data_preparation import CutSettings, prepare_data
 from dil_plugin.errors import DataError, OptionError
@@ -95,6 +96,7 @@ def train_options(paired, **changes):
 
 def codes(lq, gt):
     """Set, image and version that the pixels of a patch say."""
+    lq, gt = on_device(lq, 'cpu'), on_device(gt, 'cpu')
     red, green = (255 * lq[0]).mean(), (255 * gt[1]).mean()
     return tuple(int(v) for v in ((255 * gt[0]).mean() // 40, green // 20, red // 20))
 
@@ -109,11 +111,11 @@ def test_pairs_belong_together_and_are_cut_at_the_same_place(paired):
         assert sample['confounder_lq'].shape == sample['confounder_gt'].shape == (3, 3, 16, 16)
         for i, (lq, gt) in enumerate(zip(sample['confounder_lq'], sample['confounder_gt'], strict=True)):
             assert codes(lq, gt)[0] == i
-            assert (lq[1:] + gt[1:] - 1).abs().max() < 5 / 255
+            assert (lq[1:].int() + gt[1:].int() - 255).abs().max() < 5
 
 
 def test_paths_are_those_of_the_pixels(paired):
-    dataset = build_dataset(train_options(paired))
+    dataset = build_dataset(train_options(paired, pairs='one'))
     for draw in range(40):
         sample = dataset[Draw(0, draw)]
         number, image, version = codes(sample['lq'], sample['gt'])
@@ -141,13 +143,13 @@ def test_patches_are_cut_anew_in_every_pass(paired):
 
 
 def test_lq_and_gt_are_one_pair_of_a_set_drawn_uniformly(paired):
-    dataset = build_dataset(train_options(paired))
+    every, one = (build_dataset(train_options(paired, pairs=pairs)) for pairs in ('all', 'one'))
     drawn = Counter()
     for draw in range(600):
-        sample = dataset[Draw(0, draw)]
-        match = [i for i in range(3) if torch.equal(sample['lq'], sample['confounder_lq'][i])]
+        pairs, sample = every[Draw(0, draw)], one[Draw(0, draw)]
+        match = [i for i in range(3) if torch.equal(sample['lq'], pairs['confounder_lq'][i].float() / 255)]
         assert len(match) == 1
-        assert torch.equal(sample['gt'], sample['confounder_gt'][match[0]])
+        assert torch.equal(sample['gt'], pairs['confounder_gt'][match[0]].float() / 255)
         drawn.update(match)
     assert all(abs(drawn[i] - 200) < 5 * (600 * 2 / 9)**0.5 for i in range(3))
 
@@ -160,13 +162,14 @@ def epoch(opt, workers, number=0):
     return list(loader)
 
 
-def test_same_batches_whatever_the_number_of_workers(paired):
-    runs = [epoch(train_options(paired), workers) for workers in (0, 1, 2)]
+@pytest.mark.parametrize(('pairs', 'keys'), [('all', {'confounder_lq', 'confounder_gt'}),
+                                             ('one', {'lq', 'gt', 'lq_path', 'gt_path'})])
+def test_same_batches_whatever_the_number_of_workers(paired, pairs, keys):
+    runs = [epoch(train_options(paired, pairs=pairs), workers) for workers in (0, 1, 2)]
     for other in runs[1:]:
         for a, b in zip(runs[0], other, strict=True):
-            assert a['lq_path'] == b['lq_path']
-            for key in ('confounder_lq', 'confounder_gt', 'lq', 'gt'):
-                assert torch.equal(a[key], b[key])
+            assert set(a) == set(b) == keys
+            assert all(torch.equal(a[key], b[key]) if torch.is_tensor(a[key]) else a[key] == b[key] for key in keys)
 
 
 def test_seeds_differ(paired):
@@ -212,8 +215,8 @@ def test_patches_are_those_of_basicsr(paired, own):
             random.seed(seeds[i])
             paths = [pair['lq_path'] for pair in dataset.paths]
             expected = dataset[paths.index(ours.pairs[i][ours._position(i, index)].lq)]
-            assert torch.equal(sample['confounder_lq'][i], expected['lq'])
-            assert torch.equal(sample['confounder_gt'][i], expected['gt'])
+            assert torch.equal(on_device(sample['confounder_lq'][i], 'cpu'), expected['lq'])
+            assert torch.equal(on_device(sample['confounder_gt'][i], 'cpu'), expected['gt'])
 
 
 def test_super_resolution_pairs(paired, tmp_path):
@@ -227,14 +230,15 @@ def test_super_resolution_pairs(paired, tmp_path):
     for draw in range(10):
         sample = dataset[Draw(0, draw)]
         assert sample['confounder_lq'].shape == (1, 3, 8, 8)
-        assert torch.equal(sample['gt'], sample['lq'].repeat_interleave(2, 1).repeat_interleave(2, 2))
+        lq, gt = sample['confounder_lq'][0], sample['confounder_gt'][0]
+        assert torch.equal(gt, lq.repeat_interleave(2, 1).repeat_interleave(2, 2))
 
 
 def test_order_of_the_halves(paired, rain):
     halves = [build_dataset(train_options(paired, gt_size=40, use_hflip=False, use_rot=False, confounders=[
         {**layouts(rain)[0], 'order': order}]))[Draw(0, 0)] for order in ('lq_gt', 'gt_lq')]
-    assert torch.equal(halves[0]['lq'], halves[1]['gt'])
-    assert torch.equal(halves[0]['gt'], halves[1]['lq'])
+    assert torch.equal(halves[0]['confounder_lq'], halves[1]['confounder_gt'])
+    assert torch.equal(halves[0]['confounder_gt'], halves[1]['confounder_lq'])
 
 
 @pytest.mark.parametrize(('change', 'expected'), [
@@ -392,7 +396,8 @@ def test_meta_gradient_on_images_that_basicsr_read(paired, own, parsed, variant)
                                        sampler=DrawSampler(dataset, 1, 0, ratio=2), seed=0)))
     seen = []
     model.optimizer_g.step = lambda: seen.extend(p.grad.clone() for p in model.net_g.parameters())
-    model.feed_data({key: value.double() if torch.is_tensor(value) else value for key, value in batch.items()})
+    batch = {key: on_device(value, 'cpu') for key, value in batch.items()}
+    model.feed_data({key: value.double() for key, value in batch.items()})
     model.optimize_parameters(1)
 
     theirs = [basicsrs(one, phase='val') for one in own]
@@ -490,6 +495,8 @@ BAD_OPTIONS = {
     'no gt_size': (lambda train: train.pop('gt_size'), ['datasets.train.gt_size', 'None']),
     'distort_on': (lambda train: train.update(distort_on='device'), ['datasets.train', "unknown option 'distort_on'"]),
     'batch size': (lambda train: train.update(batch_size_per_gpu=10), ['batch_size_per_gpu: 10', 'multiples of 3']),
+    'one pair for DILModel': (lambda train: train.update(pairs='one'), ['datasets.train.pairs: one', 'allowed: all']),
+    'unknown pairs': (lambda train: train.update(pairs='every'), ['datasets.train.pairs', 'every', 'all, one']),
     'length': (lambda train: train.update(length=0), ['datasets.train.length', '>= 1', '0']),
 }
 

@@ -15,6 +15,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils import data
 
+from dil_plugin.basicsr.data.byte_images import byte_tensor
 from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.image_list import clean_images
 from dil_plugin.basicsr.data.image_reader import ImageReader
@@ -35,9 +36,9 @@ class DistortionAugmentedDataset(data.Dataset):
     * ``lq``: the patch under one confounder, drawn anew for every sample (all that ``SRModel`` needs);
     * ``counterfactuals``: ``(n, 3, h, w)``, the patch under every confounder (for ``DILModel``);
 
-    with ``distort_on: device`` it holds ``gt`` alone, of ``crop_pad_size``, and ``DILModel`` distorts whole batches on
-    the GPU and cuts the patches. A sample depends on the seed and on the number of its draw, not on the number of
-    workers.
+    with ``distort_on: device`` it holds ``gt`` alone, of ``crop_pad_size``, as uint8, and ``DILModel`` distorts whole
+    batches on the GPU and cuts the patches. Either way an image is decoded once per sample. A sample depends on the
+    seed and on the number of its draw, not on the number of workers.
 
     In validation and testing it gives whole images, cropped to a multiple of ``scale``, with one fixed distortion whose
     randomness depends on ``seed``, the names of folder and image and the distortion alone: all methods see the same
@@ -76,19 +77,17 @@ class DistortionAugmentedDataset(data.Dataset):
         with python_random_seeded(seeds[0]):
             patch = self._patch(image, path)
             corner = self._corner()
+        if self.options.distort_on == 'device':  # DILModel does all that follows
+            return {'gt': byte_tensor(patch), 'gt_path': path}
         gt = to_tensor(patch)
-        if self.options.gt_usm and self.options.distort_on == 'worker':  # device: DILModel does it
+        if self.options.gt_usm:
             gt = usm_sharpen(gt[None])[0]
-        sample: dict[str, Any] = {'gt': gt, 'gt_path': path}
-        if self.options.distort_on == 'worker':
-            generator = torch.Generator().manual_seed(seeds[1])
-            drawn = self.distortions[int(self.distortions.draw(1, generator))]
-            sample['lq'] = drawn(gt[None], generator)[0]
-            sample['lq_path'] = path
-            if self.options.counterfactuals:
-                versions = self.distortions.counterfactuals(gt[None], generator)
-                sample['counterfactuals'] = torch.cat(versions)
-            self._cut(sample, corner)
+        generator = torch.Generator().manual_seed(seeds[1])
+        drawn = self.distortions[int(self.distortions.draw(1, generator))]
+        sample: dict[str, Any] = {'gt': gt, 'lq': drawn(gt[None], generator)[0], 'gt_path': path, 'lq_path': path}
+        if self.options.counterfactuals:
+            sample['counterfactuals'] = torch.cat(self.distortions.counterfactuals(gt[None], generator))
+        self._cut(sample, corner)
         return sample
 
     def _whole_image(self, path: str, image: np.ndarray) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils import data
 
+from dil_plugin.basicsr.data.byte_images import byte_tensor
 from dil_plugin.basicsr.data.distortion_augmented_dataset import python_random_seeded, to_tensor
 from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.image_reader import ImageReader
@@ -22,13 +23,16 @@ class PairedConfounderDataset(data.Dataset):
     """n sets of pairs of inputs and targets, each of which is a confounder (the paper's deraining).
 
     The sets have different images, so there are no counterfactuals: every set has pairs of its own. In training a
-    sample holds one patch of every set, cropped, flipped and rotated as BasicSR's PairedImageDataset does it, RGB in
-    [0, 1], float32:
+    sample holds patches, cropped, flipped and rotated as BasicSR's PairedImageDataset does it, RGB. With ``pairs: all``
+    (for ``DILModel``), uint8, it holds
 
     * ``confounder_lq``: ``(n, 3, gt_size / scale, gt_size / scale)`` and ``confounder_gt``: ``(n, 3, gt_size,
-      gt_size)``, the pair of every set (for ``DILModel``);
-    * ``lq`` and ``gt``: one of these n pairs, drawn uniformly for every sample (all that ``SRModel`` needs), with
-      ``lq_path`` and ``gt_path``.
+      gt_size)``, the pair of every set;
+
+    and with ``pairs: one`` (all that ``SRModel`` needs), float32 in [0, 1],
+
+    * ``lq`` and ``gt``: one of these n pairs, drawn uniformly for every sample, with ``lq_path`` and ``gt_path``. The
+      others are not read.
 
     So sets of different size weigh the same. Draw number d of the run takes the pair ``p[d mod N]`` of a set of N
     pairs, where p is a permutation that depends on the seed, the set and its pass ``d // N``: every N draws give each
@@ -62,11 +66,13 @@ class PairedConfounderDataset(data.Dataset):
             return self._whole(index)
         seeds = self._seeds(index)
         taken = [pairs[self._position(i, index)] for i, pairs in enumerate(self.pairs)]
+        if self.options.pairs == 'one':
+            drawn = int(torch.randint(len(taken), (), generator=torch.Generator().manual_seed(seeds[-1])))
+            lq, gt = self._patch(drawn, taken[drawn], seeds[drawn])
+            return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': taken[drawn].lq, 'gt_path': taken[drawn].gt}
         patches = [self._patch(i, pair, seeds[i]) for i, pair in enumerate(taken)]
-        lq, gt = (torch.stack(side) for side in zip(*patches, strict=True))
-        drawn = int(torch.randint(len(taken), (), generator=torch.Generator().manual_seed(seeds[-1])))
-        return {'confounder_lq': lq, 'confounder_gt': gt, 'lq': lq[drawn], 'gt': gt[drawn],
-                'lq_path': taken[drawn].lq, 'gt_path': taken[drawn].gt}
+        lqs, gts = (torch.stack([byte_tensor(image) for image in side]) for side in zip(*patches, strict=True))
+        return {'confounder_lq': lqs, 'confounder_gt': gts}
 
     def _position(self, i: int, index: int) -> int:
         """Which pair of set i the draw takes."""
@@ -85,7 +91,8 @@ class PairedConfounderDataset(data.Dataset):
         entropy = [self.options.seed, index.draw] if numbered else torch.randint(2**31, (2, )).tolist()
         return [int(s) for s in np.random.SeedSequence(entropy).generate_state(len(self.sets) + 1)]
 
-    def _patch(self, i: int, pair: PairPaths, seed: int) -> tuple[Tensor, Tensor]:
+    def _patch(self, i: int, pair: PairPaths, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Input and target, ``(h, w, 3)`` and ``(H, W, 3)``, BGR, uint8."""
         lq, gt = self._read(i, pair)
         reason = size_problem(lq.shape[:2], gt.shape[:2], self.options)
         if reason:
@@ -93,7 +100,7 @@ class PairedConfounderDataset(data.Dataset):
         with python_random_seeded(seed):
             gt, lq = paired_random_crop(gt, lq, self.options.gt_size, self.options.scale, pair.gt)
             gt, lq = augment([gt, lq], self.options.use_hflip, self.options.use_rot)
-        return to_tensor(lq), to_tensor(gt)
+        return lq, gt
 
     def _whole(self, index: int) -> dict[str, Any]:
         pair, scale = self.pairs[0][index], self.options.scale

@@ -66,6 +66,9 @@ class PairedDatasetOptions(LoaderOptions, frozen=True, forbid_unknown_fields=Tru
     confounders: Annotated[list[Any], Meta(min_length=1, description='The sets of pairs; each is one confounder.')]
     io_backend: Annotated[dict[str, Any], Meta(description='{type: disk} or {type: lmdb}. Default: disk.')] = \
         msgspec.field(default_factory=lambda: {'type': 'disk'})
+    pairs: Annotated[Literal['all', 'one'],
+                     Meta(description='What a training sample holds, and is read: the pair of every set, or one pair, '
+                          'of a set drawn for every sample. Default: all for DILModel, one for other models.')] = 'all'
     length: Annotated[Size | None,
                       Meta(description='Samples per epoch, before dataset_enlarge_ratio. Default: the number of pairs '
                            'of the largest set.')] = None

@@ -10,6 +10,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
 from dil_plugin.basicsr.models.checkpoint_files import CheckpointFiles
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
@@ -106,12 +107,11 @@ class DILModel(CheckpointFiles):
     def feed_data(self, data: dict[str, Any]) -> None:
         """Moves a batch to the device: ``gt``, and where the data set gives them ``lq``, ``counterfactuals`` and pairs.
 
-        Pairs are those of a ``PairedConfounderDataset``, ``confounder_lq`` and ``confounder_gt``.
+        Pairs are ``confounder_lq``, ``confounder_gt`` of a ``PairedConfounderDataset``. uint8 becomes [0, 1] there.
         """
         self.pairs = None
         if 'confounder_lq' in data:
-            self.pairs = Pair(*(data[key].to(self.device, non_blocking=True)
-                                for key in ('confounder_lq', 'confounder_gt')))
+            self.pairs = Pair(*(on_device(data[key], self.device) for key in ('confounder_lq', 'confounder_gt')))
         self.lq = self._to_device(data.get('lq'))
         self.counterfactuals = self._to_device(data.get('counterfactuals'))
         if 'gt' in data:
@@ -120,11 +120,11 @@ class DILModel(CheckpointFiles):
             del self.gt
 
     def _to_device(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(self.device, non_blocking=True)
+        return None if tensor is None else on_device(tensor, self.device)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """One meta-step; for ERM its equivalent in plain steps."""
-        if not hasattr(self, 'gt'):
+        if self.pairs is None and not hasattr(self, 'gt'):
             raise DataError('datasets.train: the data set gives no gt; DIL needs the clean images')
         self.stopwatch.start()
         steps, stepped = [], False
