@@ -35,10 +35,12 @@ def adapt_imports() -> None:
 
 def adapt_basicsr() -> None:
     """Replaces what fails without a GPU, and has every parsed YAML checked before training starts."""
+    from basicsr.data import prefetch_dataloader
     from basicsr.data.paired_image_dataset import PairedImageDataset
     from basicsr.models.base_model import BaseModel
     from basicsr.models.sr_model import SRModel
 
+    from dil_plugin.basicsr.data.cpu_prefetcher import RaisingPrefetchGenerator
     from dil_plugin.basicsr.data.cuda_prefetcher import SafeCUDAPrefetcher
     from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 
@@ -51,6 +53,7 @@ def adapt_basicsr() -> None:
     train.load_resume_state = load_resume_state
     train.EnlargedSampler = DrawSampler
     train.CUDAPrefetcher = SafeCUDAPrefetcher
+    prefetch_dataloader.PrefetchGenerator = RaisingPrefetchGenerator
     train.create_train_val_dataloader = _with_enough_epochs(train.create_train_val_dataloader)
     options.init_dist = dist_util.init_dist = _with_gloo(dist_util.init_dist)
     BaseModel.model_to_device = _on_cpu_too(BaseModel.model_to_device)

@@ -1,17 +1,19 @@
-"""``prefetch_mode: cuda``: what is taken in place of BasicSR's prefetcher, and what it needs."""
+"""``prefetch_mode``: what is taken in place of BasicSR's prefetchers, and what they need."""
 
 import contextlib
 import importlib
+import shutil
 
 import pytest
 import torch
 from basicsr.data import build_dataloader, build_dataset
-from basicsr.data.prefetch_dataloader import CUDAPrefetcher
+from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher, PrefetchDataLoader
+from torch.utils.data import DataLoader
 
 from dil_plugin.basicsr.data.cuda_prefetcher import SafeCUDAPrefetcher
 from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 from dil_plugin.basicsr.prefetching import complete_prefetching
-from dil_plugin.errors import OptionError
+from dil_plugin.errors import DataError, OptionError
 
 
 class FakeStream:
@@ -89,3 +91,30 @@ def test_what_is_right_stays_as_it_is(mode, capsys):
     complete_prefetching({'num_gpu': 1, 'datasets': {'train': train}})
     assert train['prefetch_mode'] == mode
     assert capsys.readouterr().err == ''
+
+
+# prefetch_mode: cpu
+
+
+@pytest.mark.timeout(60)  # it would wait for ever
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_damaged_image_ends_a_training_that_collects_ahead(base, crops, pipeline, tmp_path, workers):
+    damaged = shutil.copytree(crops, tmp_path / 'damaged')
+    victim = sorted(damaged.iterdir())[3]
+    victim.write_bytes(victim.read_bytes()[:200])
+    base['datasets']['train'].update(dataroot_gt=str(damaged), prefetch_mode='cpu', num_worker_per_gpu=workers)
+    base['train']['total_iter'] = 20
+    with pytest.raises(DataError, match=f'{victim.name}.*cannot be decoded'):
+        pipeline(base)
+
+
+def test_batches_that_are_collected_ahead_are_those_of_the_loader():
+    def loader(kind, **arguments):
+        return kind(dataset=list(range(10)), batch_size=3, **arguments)
+
+    prefetcher = CPUPrefetcher(loader(PrefetchDataLoader, num_prefetch_queue=2))
+    for _ in range(2):  # epochs
+        prefetcher.reset()
+        for expected in loader(DataLoader):
+            assert torch.equal(prefetcher.next(), expected)
+        assert prefetcher.next() is None
