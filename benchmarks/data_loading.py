@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils import get_root_logger
+from basicsr.utils.lmdb_util import LmdbMaker
 from torch import Tensor
 
 from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.data.draw_sampler import Draw
-from dil_plugin.data_preparation import CutSettings, prepare_data
 from dil_plugin.distortions import DistortionSet, parse_distortions
 
 STORAGES = ('disk', 'lmdb')
@@ -82,20 +82,23 @@ def write_images(images: list[np.ndarray], folder: Path, confounders: Distortion
         confounders: Their results are rounded to eight bits.
     """
     generator = torch.Generator().manual_seed(0)
+    _write(images, folder, 'gt')
+    for i, confounder in enumerate(confounders):
+        noisy = []
+        for image in images:
+            clean = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+            noisy.append((confounder(clean, generator)[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+        _write(noisy, folder, f'lq{i}')
+
+
+def _write(images: list[np.ndarray], folder: Path, side: str) -> None:
+    (folder / side).mkdir()
+    store = LmdbMaker(str(folder / f'{side}.lmdb'), map_size=len(images) * (images[0].nbytes + 2**16) + 2**20)
     for k, image in enumerate(images):
-        clean = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
-        _write(image, folder / 'raw' / 'gt' / f'{k:04}.png')
-        for i, confounder in enumerate(confounders):
-            noisy = (confounder(clean, generator)[0].clamp(0, 1) * 255).round().byte()
-            _write(noisy.permute(1, 2, 0).numpy(), folder / 'raw' / f'lq{i}' / f'{k:04}.png')
-    for source in sorted((folder / 'raw').iterdir()):
-        for name in (source.name, f'{source.name}.lmdb'):
-            prepare_data(source, folder / name, CutSettings(), workers=1)
-
-
-def _write(image: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), image)
+        _, png = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, store.compress_level])
+        (folder / side / f'{k:04}.png').write_bytes(png.tobytes())
+        store.put(png.tobytes(), f'{k:04}', image.shape)
+    store.close()
 
 
 def ways(folder: Path, storage: str, load: Load) -> dict[str, Way]:

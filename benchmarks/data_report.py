@@ -59,8 +59,9 @@ def _explain(load: Load, images: str, repeats: int) -> list[str]:
         'per second, from the minimum.',
         f'* ms of a meta-step: minimum / median of {repeats} repeats of {load.steps} meta-steps each, in which all '
         'take turns, of loading, collating, moving to the device and, for uint8, conversion to [0, 1] there.',
-        '* time of a pair: relative to that of the first line with as many workers, of the minima, since other work on a '
-        'machine only ever adds time; beside it that of the medians.',
+        '* time of a pair: relative to that of the first line with as many workers, of the minima, since other work on '
+        'a machine only ever adds time; beside it that of the medians. Where the two are far apart, there was such '
+        'work.',
         '* decodes, kB to the device: counted in one meta-step.',
         '',
         'The data sets:',
@@ -75,5 +76,6 @@ def _explain(load: Load, images: str, repeats: int) -> list[str]:
         "* PairedImageDataset, one distortion: BasicSR's, on pairs prepared for one confounder; its meta-step has that "
         'one alone.',
         f'* PairedImageDataset, a loader per distortion: {n} of them with a loader (and workers) each, as the '
-        "authors' released script loads; input and target are decoded for every confounder. Its patches are fresh.",
+        "authors' released script loads; input and target are decoded for every confounder. Its patches are fresh, so "
+        'its counterpart is the line `device, fresh`.',
     ]

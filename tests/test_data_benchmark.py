@@ -46,7 +46,8 @@ def test_prints_every_way_and_writes_the_page(script: Any, tmp_path: Path, capsy
             assert 0 < least <= median
             pairs = 2 if 'one distortion' in row[2] else 6
             assert float(row[3].replace(',', '')) == pytest.approx(1000 * pairs / least, rel=0.01)
-            assert float(row[5]) == pytest.approx(least / pairs / (float(first[4].split(' / ')[0]) / 6), rel=0.02, abs=0.01)
+            unit = float(first[4].split(' / ')[0]) / 6
+            assert float(row[5]) == pytest.approx(least / pairs / unit, rel=0.02, abs=0.01)
     written = page.read_text(encoding='utf-8')
     assert printed in written
     assert 'python benchmarks/data.py --count 4' in written
@@ -132,3 +133,15 @@ def test_user_mistakes(script: Any, arguments: list[str], message: str, capsys: 
 def test_a_gpu_that_is_not_there(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(['--device', 'cuda']) == 2
     assert '--device: cuda' in capsys.readouterr().err
+
+
+def test_figures_of_a_row(import_benchmark: Any) -> None:
+    """Two ways with times that are known: pairs/s of the minimum, times of a pair of both."""
+    loading, report = import_benchmark('data_loading'), import_benchmark('data_report')
+    load = loading.Load(patches=2, gt_size=16, confounders=3, steps=4, workers=1, device='cpu')
+    keys = [('disk', 'one'), ('lmdb', 'other')]
+    ways = dict(zip(keys, [loading.Way(print, 6, 2, 1500), loading.Way(print, 2, 4, 3000)], strict=True))
+    timings = dict(zip(keys, [report.Timing(24, 48), report.Timing(40, 48)], strict=True))
+    one, other = (cells(row) for row in report.rows(report.Block(load, ways, timings)))
+    assert one == ['disk', '1', 'one', '1,000', '6 / 12', '1.00', '1.00', '2', '2']
+    assert other == ['lmdb', '1', 'other', '200', '10 / 12', '5.00', '3.00', '4', '3']
