@@ -5,7 +5,6 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
+from dil_plugin.basicsr.models.spread_validation import SpreadValidationModel
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
 from dil_plugin.basicsr.real_esrnet_options import patch_size
@@ -27,6 +27,7 @@ from dil_plugin.checkpoints import (
 from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Pair, average_over_ranks, build_variant
+from dil_plugin.learning.distributed import CommonBuffers, take_from_first_rank
 from dil_plugin.learning.objective import select_outputs
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
 
@@ -34,7 +35,7 @@ PARTS = ('synthesis', 'inner', 'outer')
 
 
 @MODEL_REGISTRY.register()
-class DILModel(SRModel):
+class DILModel(SpreadValidationModel):
     """``SRModel`` whose gradient is one of DIL's meta-gradients.
 
     Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the
@@ -46,8 +47,8 @@ class DILModel(SRModel):
     too (real pairs), counterfactuals are made from ``gt`` and the pair is the query batch. With a
     ``PairedConfounderDataset``, whose sets of pairs are the confounders, there is no ``distortions`` block.
 
-    In a distributed run each process holds the bare network; inner and outer gradients are averaged over the processes,
-    so ranks together compute the meta-gradient of their joint batch.
+    In a distributed run each process holds the bare network; inner and outer gradients are averaged over the images of
+    all processes, so ranks together compute the meta-gradient of their joint batch, and validate together.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -108,8 +109,7 @@ class DILModel(SRModel):
         """The bare network on the device, with rank 0's weights on every rank."""
         net = net.to(self.device, memory_format=torch.preserve_format)
         if self.opt['dist']:
-            for tensor in (*net.parameters(), *net.buffers()):
-                torch.distributed.broadcast(tensor.detach(), src=0)
+            take_from_first_rank([*net.parameters(), *net.buffers()])
         return net
 
     def init_training_settings(self) -> None:
@@ -122,6 +122,7 @@ class DILModel(SRModel):
         self.params = self.loss.parameters()
         self.stopwatch = Stopwatch(self.device, PARTS)
         self.precision = MixedPrecision(self.opt['train'].get('amp'), self.dil.variant, self.device)
+        self.common_buffers = CommonBuffers(self.net_g)
         self.variant = build_variant(self.dil, self.params, seed, self.precision.guard, self.stopwatch.mark)
         self.sampler = self._sampler(0)
         self.log_parts: dict[str, Tensor] = {}
@@ -171,6 +172,7 @@ class DILModel(SRModel):
             self.precision.step(self.optimizer_g, self.params, step.grads)
             steps.append(step)
         self.optimizer_g.zero_grad(set_to_none=True)
+        self.common_buffers()
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         self.stopwatch.mark('outer')
@@ -220,7 +222,8 @@ class DILModel(SRModel):
         """
         if not self.log_dict:
             return OrderedDict()
-        values = average_over_ranks([torch.stack([v.detach().float() for v in self.log_dict.values()])])[0].tolist()
+        mine = torch.stack([v.detach().float() for v in self.log_dict.values()])
+        values = average_over_ranks([mine], self.precision.guard.images)[0].tolist()
         log = OrderedDict(zip(self.log_dict, values, strict=True))
         log.update({f't_{part}': seconds for part, seconds in self.stopwatch.means().items()})
         return log
