@@ -67,6 +67,8 @@ def main(rank, world, init_method, result, options, own_images=''):
     torch.set_num_threads(1)
     if world > 1:
         distributed.init_process_group('gloo', init_method=init_method, rank=rank, world_size=world)
+    heard = Lines()
+    get_root_logger(log_file=f'{result}.log').addHandler(heard)  # before another call that has no file
     opt = yaml.safe_load(Path(options).read_text())
     folder = Path(options).parent / f'world_{world}'
     opt.update(is_train=True, dist=world > 1, rank=rank, world_size=world)
@@ -77,8 +79,6 @@ def main(rank, world, init_method, result, options, own_images=''):
         block.update(phase=name.split('_')[0], scale=1)
         if block['phase'] == 'val':
             loaders.append(build_dataloader(build_dataset(block), block, num_gpu=0, dist=world > 1, seed=0))
-    heard = Lines()
-    get_root_logger(log_file=f'{result}.log').addHandler(heard)
     torch.manual_seed(rank)
     model = build_model(opt)
     scalars = Scalars() if rank == 0 else None
