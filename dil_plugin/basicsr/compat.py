@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from dil_plugin.basicsr.slurm import init_slurm
 from dil_plugin.checkpoints import load_checkpoint
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.torchvision_operators import import_torchvision
@@ -116,7 +117,10 @@ def _with_enough_epochs(create: Any) -> Any:
 
 
 def _with_gloo(init_dist: Any) -> Any:
-    """BasicSR's ``init_dist``; where there is no GPU the process group is gloo and no CUDA device is chosen."""
+    """BasicSR's ``init_dist``; where there is no GPU the process group is gloo and no CUDA device is chosen.
+
+    With slurm BasicSR takes whatever ``scontrol`` prints for an address, an error message too.
+    """
     if getattr(init_dist, 'takes_gloo', False):
         return init_dist
 
@@ -126,14 +130,10 @@ def _with_gloo(init_dist: Any) -> Any:
         variable, command = commands[launcher]
         if variable not in os.environ:
             raise OptionError(f'--launcher: {launcher}, but {variable} is not set; start the tool by {command}')
+        if launcher == 'slurm':
+            return init_slurm((backend or 'nccl') if torch.cuda.is_available() else 'gloo', **kwargs)
         if torch.cuda.is_available():
             return init_dist(launcher, backend or 'nccl', **kwargs)
-        if launcher == 'slurm':
-            os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
-            os.environ.setdefault('MASTER_PORT', str(kwargs.pop('port', None) or 29500))
-            os.environ['RANK'] = os.environ['SLURM_PROCID']
-            os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
-        kwargs.pop('port', None)
         torch.distributed.init_process_group(backend='gloo', **kwargs)
 
     init.takes_gloo = True  # type: ignore[attr-defined]

@@ -44,10 +44,10 @@ class MixedPrecision:
 
     def gradient(self, variant: Variant, loss: NetworkLoss, params: Params, batch: MetaBatch) -> MetaGradient:
         """``variant(loss, params, batch)``; the variant must average its gradients by ``guard``."""
+        scale = self._scale()
+        self.guard.start(scale is not None, batch.images)
         if self.dtype is None:
             return variant(loss, params, batch)
-        scale = self._scale()
-        self.guard.start(scale is not None)
         with torch.autocast(self.device.type, self.dtype):
             step = variant(AutocastLoss(loss, scale), params, batch)
         return MetaGradient(self.guard.marked(step.grads), step.inner_losses, step.outer_loss)

@@ -76,7 +76,7 @@ class _GradientTimes(torch.autograd.Function):
 
 
 class OverflowGuard:
-    """Averages over the processes; in float16 it also keeps an overflow out of the inner optimiser.
+    """Averages over the images of all processes; in float16 it also keeps an overflow out of the inner optimiser.
 
     Adam's moments persist, so one infinite gradient would spoil all later walks. It is replaced by zeros there, and the
     meta-gradient of that step becomes infinite instead: the GradScaler sees it, skips the step and lowers its scale.
@@ -84,15 +84,21 @@ class OverflowGuard:
 
     def __init__(self) -> None:
         self.active = False
+        self.images = 1
         self.overflown: Tensor | None = None
 
-    def start(self, active: bool) -> None:
-        """A meta-step begins."""
-        self.active, self.overflown = active, None
+    def start(self, active: bool, images: int = 1) -> None:
+        """A meta-step begins.
+
+        Args:
+            active: Whether to look for overflows.
+            images: Of this process in the step; its share in the averages.
+        """
+        self.active, self.images, self.overflown = active, images, None
 
     def __call__(self, grads: Grads) -> Grads:
         """An ``Average``."""
-        averaged = average_over_ranks(grads)
+        averaged = average_over_ranks(grads, self.images)
         if not self.active:
             return averaged
         finite = torch.isfinite(global_norm(averaged))

@@ -24,7 +24,8 @@ LossFunction = Callable[[Params, Pair], Tensor]
 """``L(f_params(lq), gt)``, a scalar that is differentiable in the parameters."""
 
 Average = Callable[[Grads], Grads]
-"""Averages gradients over the processes of a distributed run; the identity in a single process."""
+"""Averages gradients over the processes of a distributed run, each counting by its images; the identity in a single
+process."""
 
 Mark = Callable[[str], None]
 """Told what a step has just done, ``inner`` or ``outer``, by whoever measures its time."""
@@ -41,6 +42,15 @@ class MetaBatch:
 
     confounders: Sequence[Pair] = field(default_factory=tuple)
     query: Pair | None = None
+
+    @property
+    def images(self) -> int:
+        """Images in one of its batches: the share of this process among several.
+
+        A process that has twice the images of another is taken to have twice the images in every batch of the step.
+        """
+        pairs = [*self.confounders] if self.query is None else [self.query]
+        return pairs[0].gt.shape[0]
 
 
 @dataclass(frozen=True)

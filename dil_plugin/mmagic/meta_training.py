@@ -106,7 +106,7 @@ class MetaTraining:
             batch: Of ``meta_batches``.
             scale: float16: the scale of the ``GradScaler``, a scalar on the device; None: no scaling.
         """
-        self.guard.start(scale is not None)
+        self.guard.start(scale is not None, batch.images)
         result = self.variant(AutocastLoss(self.loss, scale), self.params, batch)
         return MetaGradient(self.guard.marked(result.grads), result.inner_losses, result.outer_loss)
 

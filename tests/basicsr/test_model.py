@@ -1,6 +1,5 @@
 import copy
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -395,12 +394,6 @@ def run_tool(*arguments, **kwargs):
                           env=environment, timeout=240, **kwargs)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
 @pytest.mark.parametrize('variant', ['sf', 'ps', 'SRModel'])
 def test_two_gloo_processes_train(base, crops, tmp_path, variant):
     base['name'] = f'gloo_{variant}_{os.getpid()}'
@@ -419,7 +412,8 @@ def test_two_gloo_processes_train(base, crops, tmp_path, variant):
     path = tmp_path / 'gloo.yml'
     path.write_text(yaml.safe_dump(base))
     try:
-        done = run_tool('-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port()}',
+        done = run_tool('-m', 'torch.distributed.run', '--nproc_per_node=2', '--rdzv-backend=c10d',
+                        '--rdzv-endpoint=localhost:0',
                         'tools/train.py', '-opt', path, '--launcher', 'pytorch')
         assert done.returncode == 0, done.stderr[-3000:]
         final = weights(ROOT / f'experiments/{base["name"]}/models/net_g_2.pth')

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
 from dil_plugin.basicsr.models.checkpoint_files import CheckpointFiles
+from dil_plugin.basicsr.models.spread_validation import SpreadValidationModel
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
 from dil_plugin.basicsr.outer_step import OuterStep
@@ -20,6 +21,7 @@ from dil_plugin.basicsr.real_esrnet_options import patch_size
 from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, Pair, average_over_ranks, build_loss, build_variant
+from dil_plugin.learning.distributed import CommonBuffers, take_from_first_rank
 from dil_plugin.learning.objective import select_outputs
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
 
@@ -27,7 +29,7 @@ PARTS = ('synthesis', 'inner', 'outer')
 
 
 @MODEL_REGISTRY.register()
-class DILModel(CheckpointFiles):
+class DILModel(CheckpointFiles, SpreadValidationModel):
     """``SRModel`` whose gradient is one of DIL's meta-gradients.
 
     Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the
@@ -39,8 +41,8 @@ class DILModel(CheckpointFiles):
     too (real pairs), counterfactuals are made from ``gt`` and the pair is the query batch. With a
     ``PairedConfounderDataset``, whose sets of pairs are the confounders, there is no ``distortions`` block.
 
-    In a distributed run each process holds the bare network; inner and outer gradients are averaged over the processes,
-    so ranks together compute the meta-gradient of their joint batch.
+    In a distributed run each process holds the bare network; inner and outer gradients are averaged over the images of
+    all processes, so ranks together compute the meta-gradient of their joint batch, and validate together.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -67,8 +69,7 @@ class DILModel(CheckpointFiles):
         """The bare network on the device, with rank 0's weights on every rank."""
         net = net.to(self.device, memory_format=self._memory_format())
         if self.opt['dist']:
-            for tensor in (*net.parameters(), *net.buffers()):
-                torch.distributed.broadcast(tensor.detach(), src=0)
+            take_from_first_rank([*net.parameters(), *net.buffers()])
         return net
 
     def _memory_format(self) -> torch.memory_format:
@@ -87,6 +88,7 @@ class DILModel(CheckpointFiles):
         self.stopwatch = Stopwatch(self.device, PARTS)
         self.precision = MixedPrecision(train.get('amp'), self.dil.variant, self.device)
         self.outer = OuterStep(self.params, self.precision, train.get('accum_iter', 1), train.get('clip_grad_norm'))
+        self.common_buffers = CommonBuffers(self.net_g)
         self.variant = build_variant(self.dil, self.params, seed, self.precision.guard, self.stopwatch.mark)
         self.sampler = self._sampler(0)
         self.log_parts: dict[str, Tensor] = {}
@@ -134,6 +136,7 @@ class DILModel(CheckpointFiles):
             step = self.precision.gradient(self.variant, self.loss, self.params, batch)
             stepped = self.outer.take(self.optimizer_g, step.grads) or stepped
             steps.append(replace(step, grads=[]))  # for the log; gradients are as large as the network
+        self.common_buffers()
         if stepped and self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         self.stopwatch.mark('outer')
@@ -183,7 +186,8 @@ class DILModel(CheckpointFiles):
         """
         if not self.log_dict:
             return OrderedDict()
-        values = average_over_ranks([torch.stack([v.detach().float() for v in self.log_dict.values()])])[0].tolist()
+        mine = torch.stack([v.detach().float() for v in self.log_dict.values()])
+        values = average_over_ranks([mine], self.precision.guard.images)[0].tolist()
         log = OrderedDict(zip(self.log_dict, values, strict=True))
         log.update({f't_{part}': seconds for part, seconds in self.stopwatch.means().items()})
         return log
