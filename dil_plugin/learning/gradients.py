@@ -54,12 +54,13 @@ def micro_batches(loss: LossFunction, pair: Pair) -> Iterator[tuple[float, Pair]
     The mean loss of the batch is the sum of the parts' mean losses times their shares. A loss without this attribute,
     or with None, takes the batch as it is.
     """
-    size, count = getattr(loss, 'micro_batch', None), pair.lq.shape[0]
-    if size is None or size >= count:
+    size = getattr(loss, 'micro_batch', None)
+    if size is None or size >= len(pair.lq):
         yield 1.0, pair
         return
+    count = len(pair.lq)
     for lq, gt in zip(pair.lq.split(size), pair.gt.split(size), strict=True):
-        yield lq.shape[0] / count, Pair(lq, gt)
+        yield len(lq) / count, Pair(lq, gt)
 
 
 def accumulated(total: Grads, grads: Grads) -> Grads:
