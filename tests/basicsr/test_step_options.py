@@ -86,6 +86,20 @@ def test_average_follows_steps_and_not_iterations(base, parsed, patches):
         assert moved == (iteration == 2)
 
 
+def test_average_is_basicsrs(base, parsed, patches):
+    """BasicSR's own loop over the parameters, beside ours."""
+    from basicsr.models.base_model import BaseModel
+    opt = copy.deepcopy(base)
+    opt['train'] |= {'dil': {'variant': 'sf'}, 'ema_decay': 0.9}
+    ours, theirs = (build_model(parsed(opt)) for _ in range(2))
+    theirs.model_ema = BaseModel.model_ema.__get__(theirs)
+    for model in (ours, theirs):
+        gradients(model, patches, 3)
+    average, expected = (dict(model.net_g_ema.named_parameters()) for model in (ours, theirs))
+    assert all(torch.equal(value, expected[name]) for name, value in average.items())
+    assert not torch.equal(average['conv_first.weight'], ours.net_g.conv_first.weight)
+
+
 @pytest.mark.parametrize('variant', ['sf', 'ps'])
 def test_a_run_is_resumed_within_an_accumulation(base, pipeline, variant):
     base['train'] |= {'dil': {'variant': variant}, 'accum_iter': 3, 'total_iter': 6}

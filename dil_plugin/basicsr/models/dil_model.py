@@ -145,6 +145,13 @@ class DILModel(CheckpointFiles, SpreadValidationModel):
         if current_iter == self._pbar.total:
             self._pbar.close()
 
+    def model_ema(self, decay: float = 0.999) -> None:
+        """As BasicSR's, bit for bit, with all parameters in one go."""
+        average, current = (list(net.parameters()) for net in (self.net_g_ema, self.net_g))
+        with torch.no_grad():
+            torch._foreach_mul_(average, decay)
+            torch._foreach_add_(average, current, alpha=1 - decay)
+
     def _meta_batches(self) -> list[MetaBatch]:
         if self.pairs is not None:
             return self.sampler.sample_pairs(*self.pairs)
