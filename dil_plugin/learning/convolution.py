@@ -6,6 +6,7 @@ what an ordinary backward pass computes, of other arguments: here one call of it
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 _Geometry = tuple[list[int], list[int], list[int], bool, list[int], int]
 _aten = torch.ops.aten
+_thread = threading.local()
 
 
 @contextlib.contextmanager
@@ -24,13 +26,18 @@ def fast_double_backward() -> Iterator[None]:
     Their values and gradients of any order are those of PyTorch up to rounding. Other functions, and convolutions that
     are not the plain case (padding by name, images without a batch dimension), stay PyTorch's.
     """
-    with _ReplacedConvolutions():
-        yield
+    before = recorded_now()
+    _thread.recorded = True
+    try:
+        with _ReplacedConvolutions():
+            yield
+    finally:
+        _thread.recorded = before
 
 
 def recorded_now() -> bool:
-    """Whether this code runs within ``fast_double_backward``."""
-    return any(isinstance(mode, _ReplacedConvolutions) for mode in torch.overrides._get_current_function_mode_stack())
+    """Whether this code runs within ``fast_double_backward``; it counts for its own thread, as torch's modes do."""
+    return getattr(_thread, 'recorded', False)
 
 
 class _ReplacedConvolutions(TorchFunctionMode):
