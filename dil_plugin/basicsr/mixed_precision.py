@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params, Variant
+from dil_plugin.learning.gradients import laid_out_like
 from dil_plugin.learning.precision import AutocastLoss, OverflowGuard
 
 DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -56,7 +57,7 @@ class MixedPrecision:
         """One step of the optimiser with these gradients; float16: skipped where they are not finite."""
         if self.scaler is not None:
             grads = list(torch._foreach_mul(grads, self._scale()))  # step() takes the scale out again
-        for param, grad in zip(params.values(), grads, strict=True):
+        for param, grad in zip(params.values(), laid_out_like(list(params.values()), grads), strict=True):
             param.grad = grad
         if self.scaler is None:
             optimizer.step()

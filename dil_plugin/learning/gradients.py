@@ -63,6 +63,16 @@ def micro_batches(loss: LossFunction, pair: Pair) -> Iterator[tuple[float, Pair]
         yield len(lq) / count, Pair(lq, gt)
 
 
+def laid_out_like(params: Sequence[Tensor], grads: Grads) -> Grads:
+    """The gradients with the strides of their parameters, as ``backward`` would have left them in ``.grad``.
+
+    Autograd, a compiled network and averages over ranks give other strides where weights or images are channels last,
+    and fused optimisers walk through memory without a look at them.
+    """
+    return [grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
+            for param, grad in zip(params, grads, strict=True)]
+
+
 def accumulated(total: Grads, grads: Grads) -> Grads:
     """``total + grads`` in the memory of ``total``; an empty total is zero."""
     if not total:

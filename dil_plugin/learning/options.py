@@ -155,9 +155,9 @@ def build_variant(options: DILOptions,
 
 
 def _at_once(params: Params) -> dict[str, Any]:
-    """All parameters in one go: fused on GPUs; on a CPU in the way that gives, bit for bit, what one by one does."""
-    on_gpus = all(p.is_cuda and p.is_floating_point() for p in params.values())
-    return {'fused': True} if on_gpus else {'foreach': True}
+    """One pass over all parameters; PyTorch's choice where an optimiser has none for their device or dtype."""
+    supported = all(p.is_floating_point() and p.device.type in ('cpu', 'cuda') for p in params.values())
+    return {'fused': True} if supported else {}
 
 
 def _inner_gradient(options: DILOptions) -> hessian.InnerGradientFunction:

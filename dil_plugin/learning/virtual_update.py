@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dil_plugin.learning.gradients import mean_gradient
+from dil_plugin.learning.gradients import laid_out_like, mean_gradient
 from dil_plugin.learning.types import Average, Grads, LossFunction, Pair, Params
 
 
@@ -71,7 +71,8 @@ class ReptileWalk:
             The loss of each pair before the step, ``(len(pairs),)``, detached.
         """
         grads, values = mean_gradient(loss, self.weights, pairs)
-        for weight, grad in zip(self.weights.values(), self.average(grads), strict=True):
+        weights = list(self.weights.values())
+        for weight, grad in zip(weights, laid_out_like(weights, self.average(grads)), strict=True):
             weight.grad = grad
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

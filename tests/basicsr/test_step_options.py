@@ -166,6 +166,21 @@ def test_channels_last_learns_the_same(base, parsed, patches, variant):
     assert close(weights(channels_last=True), weights(), 1e-6)
 
 
+def test_fused_steps_with_channels_last(base, parsed, patches):
+    """The optimiser's gradients lie in memory as its weights do: a fused one looks at nothing else."""
+    model = built(parsed, base, 'sf', channels_last=True)
+    average = model.precision.guard
+    model.variant.walk.average = lambda grads: [grad.contiguous() for grad in average(grads)]
+    strides = []
+    model.optimizer_g.register_step_pre_hook(
+        lambda optimizer, *_: strides.extend((p.stride(), p.grad.stride())
+                                             for p in optimizer.param_groups[0]['params']))
+    model.variant.walk.displacement = lambda params: [torch.zeros_like(p).contiguous() for p in params.values()]
+    gradients(model, patches)
+    assert any(len(weight) == 4 and weight[1] == 1 for weight, _ in strides)
+    assert all(weight == gradient for weight, gradient in strides)
+
+
 @pytest.mark.parametrize('variant', VARIANTS)
 @pytest.mark.parametrize('option', [{'micro_batch': 1}, {'micro_batch': 3}, {'checkpointing': True}])
 def test_memory_options_reach_the_step(base, parsed, patches, variant, option):

@@ -217,3 +217,23 @@ def test_parameters_that_share_their_gradient() -> None:
     mean = torch.stack([loss(params, pair) for pair in batch.confounders]).mean()
     for moved, grad in zip(displacement, torch.autograd.grad(mean, list(params.values())), strict=True):
         torch.testing.assert_close(moved, 0.05 * grad)
+
+
+@pytest.mark.parametrize('optimizer', ['SGD', 'Adam'])
+@each_variant
+def test_fused_steps_with_gradients_of_another_layout(name: str, optimizer: str) -> None:
+    """Weights with channels last and gradients that come back contiguous, as from an average over ranks.
+
+    Fused optimisers walk through both memories side by side, whatever the strides are.
+    """
+    network = seeded(rrdb_network).to(memory_format=torch.channels_last)
+    loss = NetworkLoss(network, CRITERION)
+    variants = {'sf': SerialFirstOrder, 'pf': ParallelFirstOrder}
+    found = []
+    for fused in (False, True):
+        params = loss.parameters()
+        walk = ReptileWalk(params, partial(OPTIMIZERS[optimizer], fused=fused),
+                           lambda grads: [grad.contiguous() for grad in grads])
+        found.append(variants[name](walk)(loss, params, meta_batch()).grads)
+    difference = sum(float((a - b).square().sum()) for a, b in zip(*found, strict=True))**0.5
+    assert difference < 1e-9 * sum(float(a.square().sum()) for a in found[0])**0.5
