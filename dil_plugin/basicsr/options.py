@@ -89,6 +89,8 @@ def complete_options(opt: dict[str, Any]) -> None:
     _check_names(opt)
     _check_device(opt)
     _check_values(opt)
+    if opt['is_train']:
+        opt['logger'].setdefault('use_tb_logger', False)  # BasicSR's loggers ask for it
     if ours and opt['is_train']:
         take_flat_options(opt)
         dil, distortions = parse_training_options(opt)

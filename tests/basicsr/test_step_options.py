@@ -206,6 +206,11 @@ def test_recompute_reaches_the_step(base, parsed, patches, variant):
     assert (few, many) == ({'ss': 8, 'ps': 5}[variant], {'ss': 12, 'ps': 9}[variant])  # 4 confounders and the query
 
 
+def test_tensorboard_need_not_be_mentioned(base, pipeline):
+    del base['logger']['use_tb_logger']
+    assert (pipeline(base) / 'experiments/run/models/net_g_latest.pth').is_file()
+
+
 def test_a_compiled_run(base, pipeline, monkeypatch):
     """Through BasicSR's pipeline, with a compiler that needs no C++; validation keeps the network as it is."""
     from dil_plugin.learning import forward_passes
