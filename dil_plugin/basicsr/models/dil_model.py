@@ -1,5 +1,6 @@
 """Training with DIL inside BasicSR."""
 
+import warnings
 from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
@@ -96,6 +97,8 @@ class DILModel(CheckpointFiles, SpreadValidationModel):
         self._pbar = tqdm(
             total=int(train['total_iter']), unit='iter', dynamic_ncols=True,
             disable=rank != 0 or not self.opt.get('logger', {}).get('pbar', False))
+        if self.outer.accum_iter > 1:  # the schedule counts iterations, of which the first lead to no step: as it should
+            warnings.filterwarnings('ignore', r'Detected call of `lr_scheduler\.step\(\)` before', UserWarning)
         logger = get_root_logger()
         logger.info(f'DIL variant {self.dil.variant}; confounders: {", ".join(self.distortions.labels)}')
         for name in self.dil.unused():
