@@ -97,7 +97,7 @@ class DILModel(CheckpointFiles, SpreadValidationModel):
         self._pbar = tqdm(
             total=int(train['total_iter']), unit='iter', dynamic_ncols=True,
             disable=rank != 0 or not self.opt.get('logger', {}).get('pbar', False))
-        if self.outer.accum_iter > 1:  # the schedule counts iterations, of which the first lead to no step: as it should
+        if self.outer.accum_iter > 1:  # the schedule counts iterations, and the first ones lead to no step
             warnings.filterwarnings('ignore', r'Detected call of `lr_scheduler\.step\(\)` before', UserWarning)
         logger = get_root_logger()
         logger.info(f'DIL variant {self.dil.variant}; confounders: {", ".join(self.distortions.labels)}')
