@@ -69,7 +69,7 @@ def lines_of(name: str, setting: Setting, measured: Mapping[str, Measured]) -> l
     count = sum(p.numel() for p in setting.network().parameters())
     lines = ['', f'## {name}', '',
              f'{setting.network_g["type"]}, {count / 1e6:.2f} million parameters; {setting.confounders} confounders, '
-             f'{setting.patches} patches of {setting.side}x{setting.side} each, and as many for the query.', '',
+             f'{setting.patches} patch(es) of {setting.side}x{setting.side} each, and as many for the query.', '',
              '| a step of | seconds | plain steps | peak memory (MB) |', '|---|---:|---:|---:|']
     for contender, one in measured.items():
         if one.time is not None and unit is not None:
