@@ -1,6 +1,7 @@
 """benchmarks/scaling.py: what is sent is what the model says, and the document has the model's tables."""
 
 import math
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,10 +45,20 @@ def test_the_document_has_the_models_tables(model: Any) -> None:
         assert table in document
 
 
-def test_the_network_has_as_many_parameters(model: Any) -> None:
-    from basicsr.archs.rrdbnet_arch import RRDBNet
+def test_the_recorded_run_has_the_models_bytes() -> None:
+    text = (DOCUMENT.parent / 'results' / 'scaling_cpu.md').read_text()
+    parameters = int(re.findall(r'with ([\d,]+) parameters', text)[0].replace(',', ''))
+    for world in (2, 4):
+        for variant, count in {'erm': 4, 'sf': 4, 'pf': 2, 'ss': 12, 'ps': 3}.items():
+            size = f'{4 * count * (parameters + 1):,}'
+            assert f'| {world} | `{variant}` | {count} | {count} | {size} | {size} |' in text
 
+
+def test_the_network_has_as_many_parameters(model: Any) -> None:
     import dil_plugin.basicsr  # noqa: F401  BasicSR needs its shims
+
+    # isort: split
+    from basicsr.archs.rrdbnet_arch import RRDBNet
     assert model.Assumptions().parameters == sum(p.numel() for p in RRDBNet(3, 3).parameters())
 
 
