@@ -80,6 +80,9 @@ def _checked(parse_options: Any) -> Any:
             opt['root_path'] = root_path
             raw = read_yaml(args.opt)
         check_forced_keys(raw, args.force_yml or [])
+        if not opt['dist'] and 'TORCHELASTIC_RUN_ID' in os.environ and os.environ.get('WORLD_SIZE', '1') != '1':
+            raise OptionError('--launcher: none, but torchrun has started several processes, each of which would run '
+                              'the whole experiment; allowed: --launcher pytorch, or no torchrun')
         if raw.get('num_gpu') == 'auto' and not opt['dist']:
             opt['num_gpu'] = min(opt['num_gpu'], 1)  # one process drives one GPU; torchrun starts one for each
         if opt['dist']:  # without a manual_seed each process drew one of its own; the confounders' order must agree

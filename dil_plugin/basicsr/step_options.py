@@ -30,6 +30,9 @@ def check_step_options(opt: Mapping[str, Any], dil: DILOptions) -> None:
         network = built_to_look_at(opt['network_g'])
         if network is not None:
             Checkpointed(network)
+    if train.get('accum_iter', 1) > train['total_iter'] and dil.variant != 'erm':
+        raise OptionError(f'train.accum_iter: {train["accum_iter"]}, but total_iter is {train["total_iter"]}: not one '
+                          'step would be taken; allowed: at most total_iter')
     if dil.micro_batch is not None:
         _check_means(train)
 

@@ -235,6 +235,7 @@ def test_a_compiled_run(base, pipeline, monkeypatch):
     ({'compile': 'yes'}, r"train\.compile: .* got 'yes'"),
     ({'channels_last': 1}, r'train\.channels_last: .* got 1'),
     ({'accum_iter': 0}, r'train\.accum_iter: .* got 0'),
+    ({'accum_iter': 5}, r'train\.accum_iter: 5, but total_iter is 4'),
     ({'clip_grad_norm': 0}, r'train\.clip_grad_norm: .* got 0'),
     ({'dil': {'variant': 'sf', 'micro_batch': 0}}, r'train\.dil\.micro_batch: .* got 0'),
     ({'dil': {'variant': 'sf', 'micro_batch': 2}, 'pixel_opt': {'type': 'L1Loss', 'reduction': 'sum'}},
@@ -256,6 +257,15 @@ def test_a_network_without_blocks_is_refused_before_anything_is_made(base, pipel
     with pytest.raises(OptionError, match=r'train\.dil\.checkpointing: true, but network_g \(SRVGGNetCompact\)'):
         pipeline(base)
     assert not (tmp_path / 'experiments').exists()
+
+
+def test_torchrun_without_the_launcher(base, parsed, monkeypatch):
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'x')
+    monkeypatch.setenv('WORLD_SIZE', '1')
+    parsed(copy.deepcopy(base))
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(OptionError, match='--launcher: none, but torchrun has started several processes'):
+        parsed(base)
 
 
 def test_compilation_without_a_compiler(base, parsed, monkeypatch):

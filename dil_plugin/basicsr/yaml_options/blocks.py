@@ -89,12 +89,15 @@ class Train(Block, frozen=True, kw_only=True):
     channels_last: Annotated[bool, Meta(description='Lay images and weights out with channels last, which GPUs with '
                                         'tensor cores (and amp) are fastest with; checkpoints stay the same.')] = False
     compile: Annotated[bool, Meta(description='Compile the network for training (torch.compile). Not with ss and ps, '
-                                  'unless hvp is finite_difference.')] = False
+                                  'unless hvp is finite_difference, and not with dil.checkpointing. On a '
+                                  'CPU it takes a C++ compiler.')] = False
     accum_iter: Annotated[Size, Meta(description='Meta-gradients, of as many iterations, whose mean one step of the '
-                                     'optimiser takes (with erm: of as many plain steps).')] = 1
+                                     'optimiser takes (with erm: of as many plain steps). All other options, '
+                                     'total_iter and the schedule too, count iterations.')] = 1
     clip_grad_norm: Annotated[Positive | None, Meta(description='The largest norm of the gradient that the optimiser '
                                                     'gets, all parameters together; a larger one is scaled down to it. '
-                                                    'Default: any.')] = None
+                                                    'That of sf and pf is theta - phi, which goes with the inner lr. '
+                                                    'Default: not clipped.')] = None
     pixel_opt: Annotated[dict[str, Any] | None, Meta(description='The loss L on pixels: below.')] = None
     perceptual_opt: Annotated[dict[str, Any] | None,
                               Meta(description='A loss on features, PerceptualLoss: below; added to pixel_opt.')] = None
