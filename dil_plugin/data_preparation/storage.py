@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, Protocol
 import lmdb
 
 from dil_plugin.data_preparation.images import Entry, Record
+from dil_plugin.data_preparation.lmdb_reading import LmdbReader
 from dil_plugin.errors import DataError
 
 _MIB = 1024 * 1024
@@ -42,18 +45,10 @@ class Store(Protocol):
 
 
 class _LmdbStore:
-    def __init__(self, path: Path, readonly: bool) -> None:
-        self._env = lmdb.open(str(path), map_size=_MAP_START, readonly=readonly, lock=not readonly, readahead=False)
-        if readonly:
-            self._require_all_pages(path)
+    """An LMDB that is written: its map grows by itself. Nobody else may have it open."""
 
-    def _require_all_pages(self, path: Path) -> None:
-        """Raises OSError where the file ends before its last page: reading beyond the end would kill the process."""
-        page = self._env.stat()['psize']
-        needed, there = (self._env.info()['last_pgno'] + 1) * page, (path / 'data.mdb').stat().st_size
-        if there + _UNWRITTEN_PAGES * page < needed:
-            self._env.close()
-            raise OSError(f'data.mdb has {there} bytes, but its pages take {needed}: it is truncated')
+    def __init__(self, path: Path) -> None:
+        self._env = lmdb.open(str(path), map_size=_MAP_START, readahead=False)
 
     def write(self, items: Sequence[tuple[str, bytes]]) -> None:
         while True:
@@ -80,6 +75,37 @@ class _LmdbStore:
 
     def close(self) -> None:
         self._env.close()
+
+
+class _ReadLmdbStore:
+    """An LMDB that is only read, by others of this process too."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = LmdbReader(path)
+        self._require_all_pages(path)
+
+    def _require_all_pages(self, path: Path) -> None:
+        """Raises OSError where the file ends before its last page: reading beyond the end would kill the process."""
+        page = self._reader.env.stat()['psize']
+        needed, there = (self._reader.env.info()['last_pgno'] + 1) * page, (path / 'data.mdb').stat().st_size
+        if there + _UNWRITTEN_PAGES * page < needed:
+            self.close()
+            raise OSError(f'data.mdb has {there} bytes, but its pages take {needed}: it is truncated')
+
+    def write(self, items: Sequence[tuple[str, bytes]]) -> None:
+        raise OSError('it was opened to be read')
+
+    def read(self, key: str) -> bytes | None:
+        return self._reader.get(key)
+
+    def has(self, key: str) -> bool:
+        return self._reader.get(key) is not None
+
+    def count(self) -> int:
+        return int(self._reader.env.stat()['entries'])
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 class _FolderStore:
@@ -110,11 +136,22 @@ def open_store(out: Path, readonly: bool = False) -> Iterator[Store]:
     """Opens the LMDB or folder; failures of the disk inside the block become a DataError naming ``out``."""
     store: Store
     try:
-        store = _LmdbStore(out, readonly) if out.suffix == '.lmdb' else _FolderStore(out)
+        of_lmdb = _ReadLmdbStore if readonly else _LmdbStore
+        store = of_lmdb(out) if out.suffix == '.lmdb' else _FolderStore(out)
         with closing(store):
             yield store
     except (OSError, lmdb.Error) as error:
-        raise DataError(f'{out}: cannot be {"read" if readonly else "written"}: {error}') from error
+        what = 'read' if readonly else 'written'
+        raise DataError(f'{out}: cannot be {what}: {error}{"" if readonly else _room(out, error)}') from error
+
+
+def _room(out: Path, error: OSError | lmdb.Error) -> str:
+    """What to add to an error that a full disk may have caused: LMDB calls that an input/output error."""
+    full = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)]
+    if not out.is_dir() or not any(text in str(error) for text in full):
+        return ''
+    free = shutil.disk_usage(out).free // _MIB
+    return f' (that disk has {free} MiB left; what is stored stays, and the same command goes on from there)'
 
 
 def journal_path(out: Path) -> Path:
@@ -160,8 +197,8 @@ def load_journal(journal: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
     try:
         settings = dict(json.loads(header))
         entries = [
-            Entry(source, n_bytes, small, alpha, [Record(*record) for record in records])
-            for source, n_bytes, small, alpha, records in map(json.loads, lines)
+            Entry(source, n_bytes, small, alpha, [Record(*record) for record in records], *problem)
+            for source, n_bytes, small, alpha, records, *problem in map(json.loads, lines)
         ]
     except (ValueError, TypeError) as error:
         raise DataError(f'{journal}: damaged; remove {journal.parent} and start anew') from error
