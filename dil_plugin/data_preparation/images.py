@@ -8,15 +8,13 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from dil_plugin.errors import DataError, OptionError
-
-Image = npt.NDArray[Any]
+from dil_plugin.data_preparation.decoding import Image, decode, decode_upright, has_alpha
+from dil_plugin.errors import DataError, OptionError, UnusableImage
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -81,13 +79,23 @@ class Record(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What one source image became; ``n_bytes`` is the size of its file, ``source`` its name below the folder."""
+    """What one source image became.
+
+    Attributes:
+        source: Its name below the folder.
+        n_bytes: The size of its file.
+        small: Whether it is smaller than the size.
+        alpha: Whether it had an alpha channel.
+        records: What is stored of it.
+        problem: Why it was left out (``on_bad_image`` "skip"), or None.
+    """
 
     source: str
     n_bytes: int
     small: bool
     alpha: bool
     records: list[Record]
+    problem: str | None = None
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:
@@ -195,39 +203,18 @@ def read_image(path: Path) -> tuple[Image, bool]:
         an alpha channel was dropped.
 
     Raises:
-        DataError: The file cannot be read, is truncated or corrupt, or has another pixel type.
+        UnusableImage: The file cannot be read, is truncated or corrupt, or has another pixel type.
     """
     try:
         content = path.read_bytes()
+        reason = incomplete_reason(content)
+        if reason is None:
+            return decode_upright(content), has_alpha(content)
     except OSError as error:
-        raise DataError(f'{path}: cannot be read: {error.strerror}') from error
-    if reason := incomplete_reason(content):
-        raise DataError(f'{path}: {reason}')
-    # These two flags keep 16 bits and grey as they are; IMREAD_UNCHANGED would too, but ignores the orientation.
-    image = decode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-    if image is None:
-        raise DataError(f'{path}: not an image that OpenCV can decode, or a corrupt one')
-    if image.dtype not in (np.uint8, np.uint16):
-        raise DataError(f'{path}: pixels are {image.dtype}, only uint8 and uint16 can be stored')
-    return image, _has_alpha(content)
-
-
-def decode(content: bytes, flags: int) -> Image | None:
-    """The pixels, or None where OpenCV cannot decode them."""
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:
-        return None
-
-
-def _has_alpha(content: bytes) -> bool:
-    if content.startswith(_JPEG_SIGNATURE):
-        return False
-    if content.startswith(_PNG_SIGNATURE):
-        # The header tells, which saves decoding most images twice.
-        return content[25] in (4, 6) or b'tRNS' in content[: content.find(b'IDAT')]
-    image = decode(content, cv2.IMREAD_UNCHANGED)
-    return image is not None and image.ndim == 3 and image.shape[2] == 4
+        reason = f'cannot be read: {error.strerror}'
+    except ValueError as error:
+        reason = str(error)
+    raise UnusableImage(f'{path}: {reason}', str(path), reason)
 
 
 def pixel_crc(image: Image) -> int:

@@ -15,13 +15,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-import PIL.ImageOps
 import torch
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
 from dil_plugin.atomic import whole_file
 from dil_plugin.data_preparation import incomplete_reason
+from dil_plugin.data_preparation.tiff_files import decode_stored, is_tiff, read_tiff
 from dil_plugin.errors import DataError
 
 Pixels = npt.NDArray[Any]
@@ -38,12 +37,6 @@ _PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
 _ALIASES = {'.jpeg': '.jpg', '.tiff': '.tif'}
 
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-_TIFF_SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-# TIFF tags, by their names in TIFF 6.0
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _ICC_PROFILE = 258, 262, 277, 338, 34675
-_PHOTOMETRICS = (0, 1, 2, 3, 6)  # grey (white is 0, black is 0), RGB, palette, YCbCr
-_WHITE_IS_ZERO = 0
-_UNASSOCIATED_ALPHA = 2
 _ORIENTATION = 274
 _TRANSPOSE = {5, 6, 7, 8}
 _FLIPS: dict[int, tuple[int, ...]] = {2: (1, ), 3: (0, 1), 4: (0, ), 6: (1, ), 7: (0, 1), 8: (0, )}
@@ -97,7 +90,7 @@ def read_restorable(path: Path) -> RestorableImage:
         raise DataError(f'{path}: cannot be read ({error.strerror})') from None
     if reason := incomplete_reason(content):
         raise DataError(f'{path}: {reason}')
-    pixels, profile = _read_tiff(content, path) if content.startswith(_TIFF_SIGNATURES) else _read_other(content, path)
+    pixels, profile = _read_tiff(content, path) if is_tiff(content) else _read_other(content, path)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise DataError(f'{path}: pixels are {pixels.dtype}; allowed: uint8, uint16')
     planes = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1).astype(np.float32) / np.iinfo(pixels.dtype).max
@@ -145,40 +138,19 @@ def _read_other(content: bytes, path: Path) -> _Content:
 
 
 def _read_tiff(content: bytes, path: Path) -> _Content:
-    """OpenCV turns TIFF files upright itself, but multiplies by alpha that is not, and drops that of grey images."""
-    tags = _tiff_tags(content, path)
-    kind, samples = tags.get(_PHOTOMETRIC), tags.get(_SAMPLES_PER_PIXEL, 1)
-    if kind not in _PHOTOMETRICS:
-        raise DataError(f'{path}: a TIFF file of photometric interpretation {kind}; allowed: {_PHOTOMETRICS} (grey, '
-                        'RGB, palette, YCbCr); convert it first')
-    eight_bits = set(tags.get(_BITS_PER_SAMPLE, (1, ))) == {8}
-    if eight_bits and samples in (2, 4) and tags.get(_EXTRA_SAMPLES) == (_UNASSOCIATED_ALPHA, ):
-        try:
-            with _large_images(), PIL.Image.open(io.BytesIO(content)) as picture:
-                pixels: Pixels = np.array(PIL.ImageOps.exif_transpose(picture))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f'{path}: a corrupt TIFF file ({error})') from None
-    elif samples == 2:
-        raise DataError(f'{path}: grey with alpha is read from TIFF files of 8 bits with unassociated alpha only; '
-                        'convert it to PNG')
-    else:
-        pixels = _decode(content, path)
-        if kind == _WHITE_IS_ZERO and pixels.dtype == np.uint16:  # OpenCV inverts 8 bits only
-            pixels = ~pixels
-    return _Content(pixels, _fitting_profile(tags.get(_ICC_PROFILE), pixels))
+    try:
+        with _large_images():
+            pixels, profile = read_tiff(content)
+    except ValueError as error:
+        raise DataError(f'{path}: {error}') from None
+    return _Content(pixels, _fitting_profile(profile, pixels))
 
 
 def _decode(content: bytes, path: Path) -> Pixels:
-    """The pixels by OpenCV, as they lie in the file: RGB(A) or grey."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise DataError(f'{path}: not an image that OpenCV can decode, or a corrupt one')
-    if pixels.ndim == 2:
-        return pixels
-    return pixels[:, :, [2, 1, 0, 3][:pixels.shape[2]]]
+        return decode_stored(content)
+    except ValueError as error:
+        raise DataError(f'{path}: {error}') from None
 
 
 def _metadata(content: bytes) -> tuple[int, bytes | None]:
@@ -191,19 +163,6 @@ def _metadata(content: bytes) -> tuple[int, bytes | None]:
             return exif.get(_ORIENTATION, 1), info.get('icc_profile')
     except (OSError, ValueError, SyntaxError, struct.error):  # OpenCV decoded it: pixels without their metadata
         return 1, None
-
-
-def _tiff_tags(content: bytes, path: Path) -> Any:
-    """The first page's tags; read so, because Pillow opens few of the kinds that OpenCV reads."""
-    try:
-        tags = ImageFileDirectory_v2(content[:16] if content[2] == 43 else content[:8])
-        file = io.BytesIO(content)
-        file.seek(tags.next)
-        tags.load(file)
-        tags.get(_PHOTOMETRIC)
-    except (OSError, ValueError, SyntaxError, struct.error) as error:
-        raise DataError(f'{path}: its TIFF tags cannot be read ({error})') from None
-    return tags
 
 
 @contextmanager

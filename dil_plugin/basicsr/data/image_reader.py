@@ -5,23 +5,21 @@ from typing import Any
 
 import lmdb
 import numpy as np
-from basicsr.utils import FileClient, imfrombytes
 
 from dil_plugin.data_preparation import incomplete_reason
-from dil_plugin.errors import DataError
+from dil_plugin.data_preparation.decoding import decode_upright, eight_bit_colour
+from dil_plugin.data_preparation.lmdb_reading import LmdbReader
+from dil_plugin.errors import UnusableImage
 
 
 class ImageReader:
-    """Reads images of several roots; LMDBs are opened in the process that reads, each of them once.
-
-    Two sets may share an LMDB, and lmdb refuses to open one a second time in the same process.
-    """
+    """Reads images of several roots. LMDBs are opened in the process that reads (``LmdbReader``)."""
 
     def __init__(self) -> None:
-        self._clients: dict[str, FileClient] = {}
+        self._lmdbs: dict[str, LmdbReader] = {}
 
     def read(self, path: str, root: str, backend: Mapping[str, Any], where: str) -> np.ndarray:
-        """The image, ``(H, W, 3)``, BGR, uint8.
+        """The image, ``(H, W, 3)``, BGR, uint8; what becomes of other formats, ``decoding.py`` says.
 
         Args:
             path: The file, or the key in the LMDB.
@@ -30,28 +28,31 @@ class ImageReader:
             where: The option that gave the root; error messages begin with it.
 
         Raises:
-            DataError: The image is missing, truncated or cannot be decoded.
+            UnusableImage: The image is missing, truncated or cannot be decoded.
         """
-        where = f"{where}: image '{path}' in {root}"
+        name = f"image '{path}' in {root}"
+        reason: str | None
         try:
-            content = self._client(root, backend).get(path, 'image')
+            content = self._content(path, root, backend)
+            reason = None if content is not None else 'listed in meta_info.txt, but not in the LMDB'
         except OSError as error:
-            raise DataError(f'{where}: cannot be read ({error.strerror})') from None
+            content, reason = None, f'cannot be read ({error.strerror})'
         except lmdb.Error as error:
-            raise DataError(f'{where}: cannot be read, the LMDB is damaged ({error})') from None
-        if content is None:
-            raise DataError(f'{where}: listed in meta_info.txt, but not in the LMDB')
-        reason = incomplete_reason(bytes(content))
-        image = None if reason else imfrombytes(content)
-        if image is None:
-            raise DataError(f'{where}: cannot be decoded ({reason or "not an image"})')
-        return image
+            content, reason = None, f'cannot be read, the LMDB is damaged ({error})'
+        if content is not None:
+            reason = incomplete_reason(content)
+            try:
+                if reason is None:
+                    return eight_bit_colour(decode_upright(content))
+            except ValueError as error:
+                reason = str(error)
+            reason = f'cannot be decoded ({reason})'
+        raise UnusableImage(f'{where}: {name}: {reason}', name, str(reason))
 
-    def _client(self, root: str, backend: Mapping[str, Any]) -> FileClient:
-        name = root if backend['type'] == 'lmdb' else 'disk'
-        if name not in self._clients:
-            settings = dict(backend)
-            if settings['type'] == 'lmdb':
-                settings.update(db_paths=[root], client_keys=['image'])
-            self._clients[name] = FileClient(settings.pop('type'), **settings)
-        return self._clients[name]
+    def _content(self, path: str, root: str, backend: Mapping[str, Any]) -> bytes | None:
+        if backend['type'] != 'lmdb':
+            with open(path, 'rb') as file:
+                return file.read()
+        if root not in self._lmdbs:
+            self._lmdbs[root] = LmdbReader(root, **{name: value for name, value in backend.items() if name != 'type'})
+        return self._lmdbs[root].get(path)

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-
 from dil_plugin.data_preparation import read_image
+from dil_plugin.data_preparation.decoding import eight_bit_colour
 from dil_plugin.data_preparation.images import Image
 from dil_plugin.errors import DataError
 
@@ -93,16 +91,14 @@ def _checksum(path: Path) -> str:
 def read_bgr(path: Path) -> Image:
     """An image file as uint8 (H, W, 3) in BGR order.
 
-    Grey becomes three equal channels, 16 bits become 8 (``value // 257``, which maps 65535 to 255), alpha is dropped,
-    and the EXIF orientation is applied.
+    Grey becomes three equal channels, 16 bits become 8 (the nearest of ``value / 257``), alpha is dropped, and the
+    EXIF orientation is applied: as in training.
 
     Raises:
         DataError: The file cannot be read, is truncated or corrupt.
     """
     image, _ = read_image(path)
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
-    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
+    return eight_bit_colour(image)
 
 
 def count_remark(found: int, published: int | None, where: str) -> str | None:
