@@ -281,7 +281,7 @@ def test_small_images(tmp_path: Path) -> None:
     assert (skipped.records, skipped.small) == (1, 1)
     with pytest.raises(DataError, match=r'small\.png: its 16x9 pixels'):
         prepare_data(tmp_path / 'in', tmp_path / 'error.lmdb', CutSettings(16, small='error'), workers=1)
-    with pytest.raises(DataError, match='all 2 images are smaller than the size 17'):
+    with pytest.raises(DataError, match='none of the 2 images was stored: all are smaller than the size 17'):
         prepare_data(tmp_path / 'in', tmp_path / 'none.lmdb', CutSettings(17, small='skip'), workers=1)
 
 

@@ -66,6 +66,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help='images smaller than the size: store whole, leave out, or stop; of --multiscale versions, error leaves '
         'out too (default: keep, with --multiscale skip)',
     )
+    parser.add_argument(
+        '--on-bad-image', choices=('error', 'skip'), default='error',
+        help='an image that cannot be read or decoded: stop and name it, or leave it out and say so at the end; not of '
+        'pairs (default: error)'
+    )
     parser.add_argument('--workers', type=int, help='processes (default: number of processors, 8 at most)')
     parser.add_argument('--compress-level', type=int, default=1, help='PNG compression, 0 to 9 (default: 1)')
     parser.add_argument('--overwrite', action='store_true', help='remove what an earlier call wrote and start anew')
@@ -79,7 +84,7 @@ def run(options: argparse.Namespace) -> list[str]:
     settings = CutSettings(
         size, options.step, options.thresh, options.small, options.compress_level, options.multiscale
     )
-    how = Packing(options.workers, options.overwrite, options.verify)
+    how = Packing(options.workers, options.overwrite, options.verify, options.on_bad_image)
     if options.dataset is None:
         for name in ('data', 'scale', 'allow_incomplete'):
             if getattr(options, name):

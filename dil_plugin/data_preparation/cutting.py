@@ -9,7 +9,7 @@ import numpy as np
 
 from dil_plugin.data_preparation.images import CutSettings, Entry, Image, Record, pixel_crc, read_image
 from dil_plugin.data_preparation.multiscale import smaller_versions
-from dil_plugin.errors import DataError
+from dil_plugin.errors import DataError, UnusableImage
 
 
 def subimage_boxes(height: int, width: int, size: int, step: int, thresh: int = 0) -> list[tuple[int, int, int, int]]:
@@ -78,6 +78,15 @@ def cut_image(path: Path, source: str, stem: str, kept: tuple[int, int] | None,
         records.append(Record(key, piece.shape[0], piece.shape[1], channels, pixel_crc(piece)))
         encoded.append(cv2.imencode('.png', piece, [cv2.IMWRITE_PNG_COMPRESSION, settings.compress_level])[1].tobytes())
     return Entry(source, path.stat().st_size, small, alpha, records), encoded
+
+
+def cut_good_image(path: Path, source: str, stem: str, kept: tuple[int, int] | None,
+                   settings: CutSettings) -> tuple[Entry, list[bytes]]:
+    """As ``cut_image``; of an image that cannot be read or decoded the entry says why, and nothing is stored."""
+    try:
+        return cut_image(path, source, stem, kept, settings)
+    except UnusableImage as error:
+        return Entry(source, 0, False, False, [], error.reason), []
 
 
 def _pieces(stem: str, image: Image, settings: CutSettings) -> list[tuple[str, Image]]:

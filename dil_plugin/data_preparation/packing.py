@@ -11,16 +11,16 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from dil_plugin.data_preparation.checking import check_all, verify_data
-from dil_plugin.data_preparation.cutting import cut_image
+from dil_plugin.data_preparation.cutting import cut_good_image, cut_image
 from dil_plugin.data_preparation.images import (
     CutSettings,
     Entry,
@@ -61,6 +61,7 @@ class Summary:
         alpha: Number of source images whose alpha channel was dropped.
         resumed: Number of source images that an interrupted call had already finished.
         already_complete: The output was complete before, nothing was cut.
+        bad: The images that were left out because they cannot be read or decoded, each with the reason.
     """
 
     images: int
@@ -69,6 +70,7 @@ class Summary:
     alpha: int
     resumed: int
     already_complete: bool
+    bad: tuple[str, ...] = ()
 
 
 def prepare_data(
@@ -80,6 +82,7 @@ def prepare_data(
     workers: int | None = None,
     overwrite: bool = False,
     verify: bool = False,
+    on_bad_image: Literal['error', 'skip'] = 'error',
 ) -> Summary:
     """Cuts the images of ``folder`` and stores them in ``out``, in the format BasicSR reads.
 
@@ -97,6 +100,8 @@ def prepare_data(
         workers: Number of worker processes; None means the number of processors, 8 at most.
         overwrite: Remove what an earlier call wrote and start anew.
         verify: Check an output that is already complete once more (a new one is always checked).
+        on_bad_image: What happens to an image that cannot be read or decoded: "error" stops, naming it; "skip" leaves
+            it out, and says so in the summary. A call that continues another tries again what that one skipped.
 
     Raises:
         DataError: A source image is unusable, or ``out`` holds something else or cannot be written.
@@ -108,7 +113,8 @@ def prepare_data(
     for path in find_images(folder, recursive):
         name = path.relative_to(folder)
         sources.append(Source(path, name.as_posix(), key_stem(name.with_suffix('').as_posix(), path)))
-    return pack_images(sources, out, settings, workers=workers, overwrite=overwrite, verify=verify)
+    return pack_images(sources, out, settings, workers=workers, overwrite=overwrite, verify=verify,
+                       on_bad_image=on_bad_image)
 
 
 def pack_images(
@@ -119,16 +125,18 @@ def pack_images(
     workers: int | None = None,
     overwrite: bool = False,
     verify: bool = False,
+    on_bad_image: Literal['error', 'skip'] = 'error',
 ) -> Summary:
     """As ``prepare_data``, for images from anywhere.
 
     Args:
         sources: The images, of unique names and of keys from ``key_stem``.
-        out: As there; so are the next four.
+        out: As there; so are the next five.
         settings: How to cut.
         workers: Number of worker processes.
         overwrite: Remove what an earlier call wrote.
         verify: Check a complete output once more.
+        on_bad_image: "error" or "skip".
 
     Raises:
         DataError: As there, or two images would get the same key.
@@ -148,14 +156,23 @@ def pack_images(
         count = verify_data(out, workers) if verify else len(read_meta(out))
         return _summary(entries.values(), len(names), count, 0, True)
     resumed = _drop_unfinished(out, entries, tasks)
-    _cut_missing(out, entries, tasks, workers)
+    _cut_missing(out, entries, tasks, workers, cut_image if on_bad_image == 'error' else cut_good_image)
     records = [record for name in names for record in entries[name].records]
     if not records:
-        raise DataError(f'{out}: all {len(names)} images are smaller than the size {settings.size}, none was stored')
+        raise DataError(f'{out}: none of the {len(names)} images was stored: '
+                        f'{_why_none(list(entries.values()), settings)}')
     check_all(out, records, workers)
     lines = (f'{key}.png ({h},{w},{c}) {settings.compress_level}\n' for key, h, w, c, _ in records)
     write_durably(meta_path(out), ''.join(lines))
     return _summary(entries.values(), len(names), len(records), resumed, False)
+
+
+def _why_none(entries: Sequence[Entry], settings: CutSettings) -> str:
+    bad = [f'{entry.source}: {entry.problem}' for entry in entries if entry.problem]
+    if not bad:
+        return f'all are smaller than the size {settings.size}'
+    others = '' if len(bad) == len(entries) else f', the others are smaller than the size {settings.size}'
+    return f'{len(bad)} cannot be read or decoded{others}; the first is {bad[0]}'
 
 
 # Preparation
@@ -186,7 +203,8 @@ def _require_same_settings(out: Path, before: dict[str, Any], now: dict[str, Any
 def _summary(entries: Iterable[Entry], images: int, records: int, resumed: int, complete: bool) -> Summary:
     entries = list(entries)
     small, alpha = sum(entry.small for entry in entries), sum(entry.alpha for entry in entries)
-    return Summary(images, records, small, alpha, resumed, complete)
+    bad = tuple(f'{entry.source}: {entry.problem}' for entry in entries if entry.problem)
+    return Summary(images, records, small, alpha, resumed, complete, bad)
 
 
 def _remove_output(out: Path) -> None:
@@ -234,20 +252,21 @@ def _begin_or_resume(out: Path, now: dict[str, Any], complete: bool) -> dict[str
 
 
 def _drop_unfinished(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task]) -> int:
-    """Drops entries whose records were not all stored; returns the number of those that stay."""
+    """Drops entries whose records were not all stored, or that were bad; returns the number of those that stay."""
     with open_store(out) as store:
         for path, name, *_ in tasks:
             entry = entries.get(name)
             if entry is None:
                 continue
-            if not all(store.has(record.key) for record in entry.records):
+            if entry.problem is not None or not all(store.has(record.key) for record in entry.records):
                 del entries[name]
             elif path.stat().st_size != entry.n_bytes:
                 raise DataError(f'{path}: changed since an interrupted call cut it; start anew with --overwrite')
     return len(entries)
 
 
-def _cut_missing(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task], workers: int) -> None:
+def _cut_missing(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task], workers: int,
+                 cut: Callable[..., tuple[Entry, list[bytes]]]) -> None:
     """Cuts and stores the sources without an entry and adds their entries."""
     missing = [task for task in tasks if task[1] not in entries]
     if not missing:
@@ -255,7 +274,7 @@ def _cut_missing(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task], w
     bar = tqdm(total=len(tasks), initial=len(entries), desc='cut', unit='image', disable=None)
     batch: list[tuple[Entry, list[bytes]]] = []
     waiting, last_commit = 0, time.monotonic()
-    with bar, open_store(out) as store, closing(in_order(cut_image, missing, workers)) as results:
+    with bar, open_store(out) as store, closing(in_order(cut, missing, workers)) as results:
         for entry, encoded in results:
             batch.append((entry, encoded))
             waiting += sum(map(len, encoded))

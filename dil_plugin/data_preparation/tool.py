@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from dil_plugin.data_preparation.images import CutSettings, Source
 from dil_plugin.data_preparation.packing import Summary, pack_images
@@ -22,6 +22,7 @@ class Packing(NamedTuple):
     workers: int | None = None
     overwrite: bool = False
     verify: bool = False
+    on_bad_image: Literal['error', 'skip'] = 'error'
 
 
 _AS_USUAL = Packing()
@@ -75,6 +76,8 @@ def prepare_pairs(data: Path, name: str, out: Path | None, scale: int, settings:
     if settings.size is not None or settings.multiscale:
         raise OptionError(f'--{"size" if settings.size is not None else "multiscale"}: the test pairs of {name} stay '
                           'whole; remove it')
+    if how.on_bad_image == 'skip':
+        raise OptionError(f'--on-bad-image: skip, but the test pairs of {name} are taken whole; allowed: error')
     stem = out or data / f'{PAIRED_SETS[name].stem}_test_x{scale}'
     if stem.suffix == '.lmdb':
         raise OptionError(f'-o {stem}: two LMDBs are written; give what their names begin with, as in '
@@ -113,7 +116,7 @@ def describe(out: Path, summary: Summary, settings: CutSettings, verified: bool 
     """What was written, some lines."""
     if summary.already_complete:
         checked = ', all of them verified' if verified else '; nothing to do (--verify checks it again)'
-        return [f'{out} is complete: {summary.records} records{checked}']
+        return [f'{out} is complete: {summary.records} records{checked}', *_left_out(summary)]
     lines = [f'{out}: {summary.records} records from {summary.images} images, all read back and compared']
     if summary.resumed:
         lines.append(f'images taken over from an interrupted call: {summary.resumed}')
@@ -122,4 +125,11 @@ def describe(out: Path, summary: Summary, settings: CutSettings, verified: bool 
         lines.append(f'images smaller than {settings.size} pixels, {treated}: {summary.small}')
     if summary.alpha:
         lines.append(f'images whose alpha channel was dropped: {summary.alpha}')
-    return lines
+    return [*lines, *_left_out(summary)]
+
+
+def _left_out(summary: Summary) -> list[str]:
+    if not summary.bad:
+        return []
+    return [f'images that cannot be read or decoded, left out: {len(summary.bad)}',
+            *(f'  {one}' for one in summary.bad)]
