@@ -12,6 +12,7 @@ from dil_plugin.checkpoints import NetworkNotes, load_checkpoint, read_notes, se
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning.objective import OUTPUTS, select_outputs
 from dil_plugin.options import did_you_mean
+from dil_plugin.padding import pad_to_multiple
 from dil_plugin.yaml_files import read_yaml
 
 _UNSHUFFLED = {1: 4, 2: 2}  # BasicSR's RRDBNet divides the resolution by this at these scales
@@ -84,16 +85,6 @@ class RestorationNetwork:
             raise OptionError(f'{self.name}: returns {tuple(output.shape[-2:])} for an input of {padded}, which is not '
                               f'its scale {self.scale}; the scale of the checkpoint or of --opt is wrong')
         return output[..., :height * self.scale, :width * self.scale].float()
-
-
-def pad_to_multiple(batch: Tensor, multiple: int) -> Tensor:
-    """Pads below and on the right to multiples, by reflection, and by the last pixel where there is less to reflect."""
-    for dim, side in ((-2, batch.shape[-2]), (-1, batch.shape[-1])):
-        missing = -side % multiple
-        if missing:
-            pads = (0, 0, 0, missing) if dim == -2 else (0, missing, 0, 0)
-            batch = nn.functional.pad(batch, pads, 'reflect' if missing < side else 'replicate')
-    return batch
 
 
 def load_network(checkpoint: Path,

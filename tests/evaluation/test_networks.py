@@ -6,7 +6,8 @@ import torch
 import yaml
 
 from dil_plugin.errors import DataError, OptionError
-from dil_plugin.evaluation.networks import RestorationNetwork, build_module, load_network, pad_to_multiple
+from dil_plugin.evaluation.networks import RestorationNetwork, build_module, load_network
+from dil_plugin.padding import pad_to_multiple
 
 SMALL = {'type': 'RRDBNetNoUpsample', 'num_feat': 4, 'num_block': 1, 'num_grow_ch': 2}
 SWINIR = {'type': 'SwinIR', 'upscale': 1, 'in_chans': 3, 'img_size': 16, 'window_size': 8, 'img_range': 1.,

@@ -24,6 +24,7 @@ from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, Pair, average_over_ranks, build_loss, build_variant
 from dil_plugin.learning.distributed import CommonBuffers, take_from_first_rank
 from dil_plugin.learning.objective import select_outputs
+from dil_plugin.padding import pad_to_multiple
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
 
 PARTS = ('synthesis', 'inner', 'outer')
@@ -206,14 +207,15 @@ class DILModel(CheckpointFiles, SpreadValidationModel):
         """Restores ``lq``; of a network with several outputs the one that ``train.dil.outputs`` says, or the last.
 
         For a network with windows (``network_g.window_size``, as SwinIR) the image is padded to whole windows by
-        reflection and the result cropped, as BasicSR's SwinIRModel does it.
+        reflection and the result cropped, as BasicSR's SwinIRModel does it; one that is smaller than what it lacks of a
+        window by its last pixel.
         """
         assert self.lq is not None
         height, width = self.lq.shape[-2:]
         window = self.opt['network_g'].get('window_size')
         whole = self.lq
-        if isinstance(window, int) and (height % window or width % window):
-            self.lq = nn.functional.pad(whole, (0, -width % window, 0, -height % window), 'reflect')
+        if isinstance(window, int):
+            self.lq = pad_to_multiple(whole, window)
         super().test()
         padded, self.lq = self.lq, whole
         output = select_outputs(self.output, self.outputs)[-1]
