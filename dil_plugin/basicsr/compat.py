@@ -40,10 +40,13 @@ def adapt_basicsr() -> None:
     from basicsr.data.paired_image_dataset import PairedImageDataset
     from basicsr.models.base_model import BaseModel
     from basicsr.models.sr_model import SRModel
+    from basicsr.utils import FileClient
 
     from dil_plugin.basicsr.data.cpu_prefetcher import RaisingPrefetchGenerator
     from dil_plugin.basicsr.data.cuda_prefetcher import SafeCUDAPrefetcher
     from dil_plugin.basicsr.data.draw_sampler import DrawSampler
+    from dil_plugin.basicsr.data.reading_pairs import SharedLmdbBackend, decode_whole, naming_bad_images
+    from dil_plugin.basicsr.skipping import NotingCPUPrefetcher, reporting_skipped
 
     # by name: the package also exports functions of these names
     train, test, options, dist_util = (
@@ -53,13 +56,16 @@ def adapt_basicsr() -> None:
         module.parse_options = parse
     train.load_resume_state = load_resume_state
     train.EnlargedSampler = DrawSampler
-    train.CUDAPrefetcher = SafeCUDAPrefetcher
+    train.CPUPrefetcher, train.CUDAPrefetcher = NotingCPUPrefetcher, SafeCUDAPrefetcher
+    train.train_pipeline = reporting_skipped(train.train_pipeline)
     prefetch_dataloader.PrefetchGenerator = RaisingPrefetchGenerator
     train.create_train_val_dataloader = _with_enough_epochs(train.create_train_val_dataloader)
     options.init_dist = dist_util.init_dist = _with_gloo(dist_util.init_dist)
     BaseModel.model_to_device = _on_cpu_too(BaseModel.model_to_device)
     SRModel.test = _on_bare_network(SRModel.test)
-    PairedImageDataset.__getitem__ = _naming_the_images(PairedImageDataset.__getitem__)
+    PairedImageDataset.__getitem__ = naming_bad_images(PairedImageDataset.__getitem__)
+    importlib.import_module('basicsr.data.paired_image_dataset').imfrombytes = decode_whole
+    FileClient._backends['lmdb'] = SharedLmdbBackend
     logger = logging.getLogger('basicsr')
     if _not_about_several_sets not in logger.filters:
         logger.addFilter(_not_about_several_sets)
@@ -175,25 +181,6 @@ def _on_bare_network(test: Any) -> Any:
 
     bare.on_bare_network = True  # type: ignore[attr-defined]
     return bare
-
-
-def _naming_the_images(get: Any) -> Any:
-    """``PairedImageDataset.__getitem__``, whose error on an image that cannot be decoded does not say which it is."""
-    if getattr(get, 'names_the_images', False):
-        return get
-
-    @functools.wraps(get)
-    def get_item(self: Any, index: int) -> Any:
-        try:
-            return get(self, index)
-        except Exception as error:
-            pair = self.paths[index]
-            raise DataError(f"datasets, {self.opt['name']}: the pair {pair['gt_path']} (of {self.gt_folder}) and "
-                            f"{pair['lq_path']} (of {self.lq_folder}) cannot be read; one of them may be damaged "
-                            f'({type(error).__name__}: {error})') from error
-
-    get_item.names_the_images = True  # type: ignore[attr-defined]
-    return get_item
 
 
 def _not_about_several_sets(record: logging.LogRecord) -> bool:

@@ -12,7 +12,7 @@ import yaml
 
 from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
-from dil_plugin.basicsr.data.paired_images import check_paired_images, check_roots
+from dil_plugin.basicsr.data.paired_images import check_paired_images, check_roots, check_skipping
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
 from dil_plugin.basicsr.network_scale import check_network_scale
@@ -104,6 +104,7 @@ def complete_options(opt: dict[str, Any]) -> None:
     elif opt['is_train'] and 'dil' in (opt.get('train') or {}):
         sys.stderr.write(f'Warning: train.dil has no effect with model_type {opt.get("model_type")} (only {MODEL}).\n')
     for name, dataset in opt['datasets'].items():
+        check_skipping(f'datasets.{name}', dataset)
         if dataset.get('type') == DATASET:
             _complete_dataset(opt, name, dataset)
         elif dataset.get('type') == PAIRED_DATASET:
@@ -289,7 +290,7 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
                           f'{", ".join(distortions.labels)}; give one data set per degree')
     options = parse_dataset_options(dataset, key)
     paths = clean_images(options, key)  # before BasicSR makes the experiment's folder, and renames an earlier run's
-    if options.io_backend['type'] == 'disk':
+    if options.io_backend['type'] == 'disk' and options.on_bad_image == 'error':
         check_file_sizes(paths, options.gt_size if train else distortions.min_size, key, 'gt_size' if train else
                          distortions.labels[0])
     if distortions.scale != options.scale:

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 
+from dil_plugin.basicsr.skipping import drop_unused, note_skipped
+
 
 class SafeCUDAPrefetcher(CUDAPrefetcher):
     """BasicSR's CUDAPrefetcher, whose batches keep their memory until the computation has read them.
@@ -17,7 +19,13 @@ class SafeCUDAPrefetcher(CUDAPrefetcher):
     def next(self) -> dict[str, Any] | None:
         """The next batch, its tensors on the GPU; None at the end of an epoch."""
         batch: dict[str, Any] | None = super().next()
+        note_skipped(batch)
         for value in (batch or {}).values():
             if torch.is_tensor(value):
                 value.record_stream(torch.cuda.current_stream())
         return batch
+
+    def reset(self) -> None:
+        """Begins an epoch."""
+        drop_unused()
+        super().reset()

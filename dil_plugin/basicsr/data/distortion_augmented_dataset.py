@@ -15,6 +15,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils import data
 
+from dil_plugin.basicsr.data.bad_images import MARKER, first_usable
 from dil_plugin.basicsr.data.byte_images import byte_tensor
 from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.image_list import clean_images
@@ -22,7 +23,7 @@ from dil_plugin.basicsr.data.image_reader import ImageReader
 from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.distortions import DistortionSet, parse_distortions, usm_sharpen
 from dil_plugin.distortions.fixed import fixed_generator
-from dil_plugin.errors import DataError, OptionError
+from dil_plugin.errors import DataError, OptionError, UnusableImage
 
 
 @DATASET_REGISTRY.register()
@@ -38,7 +39,8 @@ class DistortionAugmentedDataset(data.Dataset):
 
     with ``distort_on: device`` it holds ``gt`` alone, of ``crop_pad_size``, as uint8, and ``DILModel`` distorts whole
     batches on the GPU and cuts the patches. Either way an image is decoded once per sample. A sample depends on the
-    seed and on the number of its draw, not on the number of workers.
+    seed and on the number of its draw, not on the number of workers. With ``on_bad_image: skip`` a sample also holds
+    ``skipped``, a text (``bad_images.MARKER``), and with a bad image the patch of the next good one.
 
     In validation and testing it gives whole images, cropped to a multiple of ``scale``, with one fixed distortion whose
     randomness depends on ``seed``, the names of folder and image and the distortion alone: all methods see the same
@@ -69,10 +71,26 @@ class DistortionAugmentedDataset(data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        path = self.paths[index]
-        image = self._read(path)
         if not self.train:
-            return self._whole_image(path, image)
+            return self._whole_image(self.paths[index], self._read(self.paths[index]))
+        if self.options.on_bad_image == 'error':
+            return self._sample(*self._clean(index), index)
+        (path, image), skipped = first_usable(self._clean, index, len(self.paths), self.key)
+        return {**self._sample(path, image, index), MARKER: '\n'.join(skipped)}
+
+    def _clean(self, index: int) -> tuple[str, np.ndarray]:
+        """A training image and its path; raises UnusableImage."""
+        path, size = self.paths[index], self.options.gt_size
+        image = self._read(path)
+        height, width = image.shape[:2]
+        if min(height, width) < size:
+            name, reason = f"image '{path}'", f'{height}x{width} pixels are less than {self.key}.gt_size {size}'
+            where = f'of {self.key}.dataroot_gt {self.options.dataroot_gt}'
+            raise UnusableImage(f'{name} {where}: {reason}', f'{name} {where}', reason)
+        return path, image
+
+    def _sample(self, path: str, image: np.ndarray, index: int) -> dict[str, Any]:
+        """A training sample of draw ``index`` from an image."""
         seeds = self._seeds(index)
         with python_random_seeded(seeds[0]):
             patch = self._patch(image, path)
@@ -107,11 +125,6 @@ class DistortionAugmentedDataset(data.Dataset):
         return self._reader.read(path, self.options.dataroot_gt, self.options.io_backend, f'{self.key}.dataroot_gt')
 
     def _patch(self, image: np.ndarray, path: str) -> np.ndarray:
-        size = self.options.gt_size
-        height, width = image.shape[:2]
-        if min(height, width) < size:
-            raise DataError(f"image '{path}' of {self.key}.dataroot_gt {self.options.dataroot_gt}: {height}x{width} "
-                            f'pixels are less than {self.key}.gt_size {size}')
         size = self.options.synthesis_size
         height, width = image.shape[:2]
         if min(height, width) < size:  # larger than gt_size, smaller than crop_pad_size

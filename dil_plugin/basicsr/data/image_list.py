@@ -111,7 +111,7 @@ def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
     _check_records(root, key, len(lines))
     if options.phase == 'train':
         small = [m for m in matches if min(int(m['height']), int(m['width'])) < options.gt_size]
-        if small:
+        if small and (options.on_bad_image == 'error' or len(small) == len(matches)):
             raise DataError(f'{key}.gt_size: {options.gt_size} is more than the size of {len(small)} images in {root}, '
                             f'the first is {small[0]["name"]} with {small[0]["height"]}x{small[0]["width"]} pixels')
     return [m['name'].split('.')[0] for m in matches]

@@ -12,6 +12,7 @@ from dil_plugin.options import convert
 
 Count = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=1)]
+OnBadImage = Literal['error', 'skip']
 
 
 class LoaderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,6 +28,11 @@ class LoaderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     use_rot: Annotated[bool, Meta(description='Random rotations by multiples of 90 degrees.')] = True
     seed: Annotated[Count, Meta(description='Seeds the draws (patches, confounders). Default: manual_seed in '
                                 'training, 0 in validation and testing.')] = 0
+    on_bad_image: Annotated[OnBadImage,
+                            Meta(description='Training: what happens to an image that cannot be read or decoded, or is '
+                                 'smaller than gt_size. error: the run ends, naming it. skip: the next image that is '
+                                 'good takes its place; each is named in the log once, and counted at the end.'
+                                 )] = 'error'
     num_worker_per_gpu: Annotated[Count, Meta(description='Data workers (BasicSR).')] = 0
     batch_size_per_gpu: Annotated[Size, Meta(description='Samples per iteration (BasicSR).')] = 1
     dataset_enlarge_ratio: Annotated[Size, Meta(description='Repeats of the data per epoch (BasicSR).')] = 1
@@ -92,6 +98,7 @@ def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
     if not options.use_shuffle:
         raise OptionError(f'{key}.use_shuffle: got false; allowed: true, training data are always shuffled')
     check_backend(options.io_backend, f'{key}.io_backend')
+    check_on_bad_image(options.on_bad_image, options.phase, key)
     check_patch_size(options, key)
     crop = options.crop_pad_size
     if crop is not None and (crop < options.gt_size or crop % options.scale):
@@ -107,6 +114,13 @@ def check_backend(backend: Mapping[str, Any], key: str) -> None:
     """Raises OptionError unless ``io_backend`` is of a type that our data sets read."""
     if backend.get('type') not in ('lmdb', 'disk'):
         raise OptionError(f'{key}.type: got {backend.get("type")!r}; allowed: lmdb, disk')
+
+
+def check_on_bad_image(value: str, phase: str, key: str) -> None:
+    """Raises OptionError where a validation or test set would leave images out."""
+    if value == 'skip' and phase != 'train':
+        raise OptionError(f"{key}.on_bad_image: got 'skip', but a validation or test set takes all of its images, so "
+                          'that its mean is of the same ones for every network; allowed: error')
 
 
 def check_patch_size(options: LoaderOptions, key: str) -> None:

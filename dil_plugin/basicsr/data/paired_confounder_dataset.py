@@ -9,13 +9,14 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils import data
 
+from dil_plugin.basicsr.data.bad_images import MARKER, first_usable
 from dil_plugin.basicsr.data.byte_images import byte_tensor
 from dil_plugin.basicsr.data.distortion_augmented_dataset import python_random_seeded, to_tensor
 from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.image_reader import ImageReader
-from dil_plugin.basicsr.data.paired_layouts import PairPaths, list_pairs, size_problem
+from dil_plugin.basicsr.data.paired_layouts import PairPaths, list_pairs, misfit, too_small
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
-from dil_plugin.errors import DataError
+from dil_plugin.errors import DataError, UnusableImage
 
 
 @DATASET_REGISTRY.register()
@@ -37,6 +38,9 @@ class PairedConfounderDataset(data.Dataset):
     So sets of different size weigh the same. Draw number d of the run takes the pair ``p[d mod N]`` of a set of N
     pairs, where p is a permutation that depends on the seed, the set and its pass ``d // N``: every N draws give each
     pair of the set once. A sample depends on the seed and on the number of its draw, not on the number of workers.
+
+    With ``on_bad_image: skip`` a pair of which an image cannot be used gives way to the next good pair of its set, in
+    the order of names, and a sample also holds ``skipped``, a text (``bad_images.MARKER``).
 
     In validation and testing it takes one set and gives whole images, the target cropped to ``scale`` times the input.
 
@@ -65,14 +69,19 @@ class PairedConfounderDataset(data.Dataset):
         if self.options.phase != 'train':
             return self._whole(index)
         seeds = self._seeds(index)
-        taken = [pairs[self._position(i, index)] for i, pairs in enumerate(self.pairs)]
+        skipped: list[str] = []
+        sample: dict[str, Any]
         if self.options.pairs == 'one':
-            drawn = int(torch.randint(len(taken), (), generator=torch.Generator().manual_seed(seeds[-1])))
-            lq, gt = self._patch(drawn, taken[drawn], seeds[drawn])
-            return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': taken[drawn].lq, 'gt_path': taken[drawn].gt}
-        patches = [self._patch(i, pair, seeds[i]) for i, pair in enumerate(taken)]
-        lqs, gts = (torch.stack([byte_tensor(image) for image in side]) for side in zip(*patches, strict=True))
-        return {'confounder_lq': lqs, 'confounder_gt': gts}
+            drawn = int(torch.randint(len(self.sets), (), generator=torch.Generator().manual_seed(seeds[-1])))
+            pair, lq, gt = self._patch(drawn, index, seeds[drawn], skipped)
+            sample = {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': pair.lq, 'gt_path': pair.gt}
+        else:
+            patches = [self._patch(i, index, seeds[i], skipped)[1:] for i in range(len(self.sets))]
+            lqs, gts = (torch.stack([byte_tensor(image) for image in side]) for side in zip(*patches, strict=True))
+            sample = {'confounder_lq': lqs, 'confounder_gt': gts}
+        if self.options.on_bad_image == 'skip':
+            sample[MARKER] = '\n'.join(skipped)
+        return sample
 
     def _position(self, i: int, index: int) -> int:
         """Which pair of set i the draw takes."""
@@ -91,16 +100,30 @@ class PairedConfounderDataset(data.Dataset):
         entropy = [self.options.seed, index.draw] if numbered else torch.randint(2**31, (2, )).tolist()
         return [int(s) for s in np.random.SeedSequence(entropy).generate_state(len(self.sets) + 1)]
 
-    def _patch(self, i: int, pair: PairPaths, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Input and target, ``(h, w, 3)`` and ``(H, W, 3)``, BGR, uint8."""
-        lq, gt = self._read(i, pair)
-        reason = size_problem(lq.shape[:2], gt.shape[:2], self.options)
-        if reason:
-            raise DataError(f'{self.sets[i].key}: {pair.lq} and {pair.gt}: {reason}')
+    def _patch(self, i: int, index: int, seed: int, skipped: list[str]) -> tuple[PairPaths, np.ndarray, np.ndarray]:
+        """The pair that a draw takes of set i, its input ``(h, w, 3)`` and target ``(H, W, 3)``, BGR, uint8."""
+
+        def load(position: int) -> tuple[PairPaths, np.ndarray, np.ndarray]:
+            pair = self.pairs[i][position]
+            lq, gt = self._read(i, pair)
+            where = f'{pair.lq} and {pair.gt}'
+            reason = misfit(lq.shape[:2], gt.shape[:2], self.options)
+            if reason:  # the pairing is wrong, not the image
+                raise DataError(f'{self.sets[i].key}: {where}: {reason}')
+            reason = too_small(gt.shape[:2], self.options)
+            if reason:
+                raise UnusableImage(f'{self.sets[i].key}: {where}: {reason}', where, reason)
+            return pair, lq, gt
+
+        if self.options.on_bad_image == 'error':
+            pair, lq, gt = load(self._position(i, index))
+        else:
+            (pair, lq, gt), lines = first_usable(load, self._position(i, index), len(self.pairs[i]), self.sets[i].key)
+            skipped += lines
         with python_random_seeded(seed):
             gt, lq = paired_random_crop(gt, lq, self.options.gt_size, self.options.scale, pair.gt)
             gt, lq = augment([gt, lq], self.options.use_hflip, self.options.use_rot)
-        return lq, gt
+        return pair, lq, gt
 
     def _whole(self, index: int) -> dict[str, Any]:
         pair, scale = self.pairs[0][index], self.options.scale

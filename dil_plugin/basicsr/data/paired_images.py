@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dil_plugin.basicsr.data.image_list import HEADERS, image_size, no_folder
+from dil_plugin.basicsr.data.options import check_on_bad_image
 from dil_plugin.data_preparation.storage import open_store, read_meta
 from dil_plugin.errors import DataError, OptionError
 
 Size = tuple[int, int]
+_SKIPPING = ('DistortionAugmentedDataset', 'PairedConfounderDataset', 'PairedImageDataset')
 
 
 def check_roots(key: str, dataset: Mapping[str, Any]) -> None:
@@ -33,6 +35,17 @@ def check_roots(key: str, dataset: Mapping[str, Any]) -> None:
             raise DataError(f'{key}.{name}: {no_folder(value)}')
         if not is_root and not os.path.isfile(value):
             raise DataError(f'{key}.{name}: there is no file {value}')
+
+
+def check_skipping(key: str, dataset: Mapping[str, Any]) -> None:
+    """Raises OptionError unless ``on_bad_image``, where a block has it, is one that its data set obeys."""
+    value, kind = dataset.get('on_bad_image', 'error'), dataset.get('type')
+    if value not in ('error', 'skip'):
+        raise OptionError(f'{key}.on_bad_image: got {value!r}; allowed: error, skip')
+    check_on_bad_image(value, dataset.get('phase', 'train'), key)
+    if value == 'skip' and kind not in _SKIPPING:
+        raise OptionError(f"{key}.on_bad_image: got 'skip', which {kind} does not know; allowed with type "
+                          f'{", ".join(_SKIPPING)}')
 
 
 def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> None:
@@ -131,7 +144,8 @@ def _problem(lq: Size, gt: Size, dataset: Mapping[str, Any], scale: int) -> str 
     if dataset.get('phase') == 'train':
         if gt != (lq[0] * scale, lq[1] * scale):
             return f'that is {_times(lq, gt)}, but scale is {scale}'
-        return f'that is less than gt_size {dataset["gt_size"]}' if min(gt) < dataset['gt_size'] else None
+        small = min(gt) < dataset['gt_size'] and dataset.get('on_bad_image') != 'skip'
+        return f'that is less than gt_size {dataset["gt_size"]}' if small else None
     if all(scale * small <= large and round(large / small) == scale for small, large in zip(lq, gt, strict=True)):
         return None
     swapped = '; are the two swapped?' if lq == (gt[0] * scale, gt[1] * scale) and scale > 1 else ''

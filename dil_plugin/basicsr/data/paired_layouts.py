@@ -159,10 +159,21 @@ def check_pair_sizes(one: PairedSet, pairs: list[PairPaths], options: PairedData
 
 
 def size_problem(lq: Size, gt: Size, options: PairedDatasetOptions) -> str | None:
-    """Says why no training patch can be cut from images of these sizes (height, width), or returns None."""
-    if gt != (lq[0] * options.scale, lq[1] * options.scale):
-        return (f'the target has {gt[0]}x{gt[1]} pixels, which is not scale {options.scale} times the '
-                f'{lq[0]}x{lq[1]} of the input')
-    if min(gt) < options.gt_size:
-        return f'{gt[0]}x{gt[1]} pixels are less than gt_size {options.gt_size}'
-    return None
+    """Says why no training patch can be cut from images of these sizes (height, width), or returns None.
+
+    An image that is too small is no reason to stop with ``on_bad_image: skip``.
+    """
+    return misfit(lq, gt, options) or (too_small(gt, options) if options.on_bad_image == 'error' else None)
+
+
+def misfit(lq: Size, gt: Size, options: PairedDatasetOptions) -> str | None:
+    """Says how the sizes of a pair do not fit each other, or returns None."""
+    if gt == (lq[0] * options.scale, lq[1] * options.scale):
+        return None
+    return (f'the target has {gt[0]}x{gt[1]} pixels, which is not scale {options.scale} times the {lq[0]}x{lq[1]} of '
+            'the input')
+
+
+def too_small(gt: Size, options: PairedDatasetOptions) -> str | None:
+    """Says that a target has not the size of a patch, or returns None."""
+    return f'{gt[0]}x{gt[1]} pixels are less than gt_size {options.gt_size}' if min(gt) < options.gt_size else None

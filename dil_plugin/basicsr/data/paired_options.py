@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from dil_plugin.basicsr.data.options import LoaderOptions, Size, check_backend, check_patch_size
+from dil_plugin.basicsr.data.options import LoaderOptions, Size, check_backend, check_on_bad_image, check_patch_size
 from dil_plugin.errors import OptionError
 from dil_plugin.options import convert, did_you_mean
 
@@ -99,6 +99,7 @@ def parse_paired_options(raw: Mapping[str, Any], key: str) -> tuple[PairedDatase
     """
     options = convert(raw, PairedDatasetOptions, key)
     check_backend(options.io_backend, f'{key}.io_backend')
+    check_on_bad_image(options.on_bad_image, options.phase, key)
     check_patch_size(options, key)
     sets = [_parse_set(entry, options, f'{key}.confounders[{i}]') for i, entry in enumerate(options.confounders)]
     names = [one.name for one in sets]

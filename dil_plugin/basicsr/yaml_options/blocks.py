@@ -149,6 +149,7 @@ class Loader(Block, frozen=True, kw_only=True):
     type: str
     phase: str = 'train'
     scale: int = 1
+    on_bad_image: Literal['error', 'skip'] = 'error'
     num_worker_per_gpu: Count = 0
     batch_size_per_gpu: Size = 1
     dataset_enlarge_ratio: Positive = 1
