@@ -1,6 +1,7 @@
 """on_bad_image: skip: which image takes whose place, what the log says, and where it is refused."""
 
 import copy
+import multiprocessing
 import re
 import shutil
 from pathlib import Path
@@ -157,6 +158,30 @@ def test_a_resumed_training_ends_with_the_same_weights(base, damaged, pipeline, 
     pipeline(base, 'train', '--auto_resume')
     found = torch.load(weights)['params']
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def joined(rank, folder):
+    """A process of two: what it skipped, and what it says when both have added up."""
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2)
+    tally = SkippedImages()
+    for batch in (['x\tcut', ''], [f'x\tcut\nonly{rank}\tsmall', 'x\tcut'], []):
+        tally.take({MARKER: batch})
+    tally.join_ranks()
+    (folder / f'{rank}.txt').write_text(tally.report())
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_add_up_what_they_skipped(tmp_path):
+    context = multiprocessing.get_context('fork')
+    ranks = [context.Process(target=joined, args=(rank, tmp_path)) for rank in (0, 1)]
+    for rank in ranks:
+        rank.start()
+    for number, rank in enumerate(ranks):
+        rank.join(60)
+        assert rank.exitcode == 0
+        first, *others = (tmp_path / f'{number}.txt').read_text().splitlines()
+        assert first == 'on_bad_image: skip: 3 images could not be used, in 6 samples another took their place:'
+        assert others == ['  only0: small (1 times)', '  only1: small (1 times)', '  x: cut (6 times)']
 
 
 @pytest.mark.parametrize('how', ['no image', 'too small'])

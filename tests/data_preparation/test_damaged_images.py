@@ -55,6 +55,8 @@ def test_truncated_images_are_named(suffix: str, tmp_path: Path) -> None:
             with pytest.raises(UnusableImage) as error:
                 read()
             assert all(name in str(error.value) for name in names)
+            if len(part) >= 20 and suffix != '.tif':  # some versions of the decoder fill up with grey
+                assert 'truncated' in error.value.reason
 
 
 def flipped(content: bytes) -> bytes:
