@@ -28,3 +28,15 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException:
         os.unlink(temporary)
         raise
+    _sync_folder(folder or '.')
+
+
+def _sync_folder(folder: str) -> None:
+    """Puts the new name on disk; until then a power failure may bring the old file back, or none."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems know no such thing; the file itself is on disk
+        pass
+    finally:
+        os.close(handle)

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 import dil_plugin
 from dil_plugin.atomic import whole_file
+from dil_plugin.digest import DigestingFile, damage
 from dil_plugin.errors import DataError
 
 NOTES = 'dil_plugin'
@@ -81,10 +82,16 @@ def load_checkpoint(path: str | os.PathLike[str], key: str) -> Any:
     """``torch.load`` to the CPU, of tensors and plain containers alone; ``key`` names the option that gave the path.
 
     Raises:
-        DataError: There is no such file, or it is truncated or no checkpoint.
+        DataError: There is no such file, or it is truncated, changed since it was written, or no checkpoint.
     """
     if not os.path.isfile(path):
         raise DataError(f'{key}: there is no file {path}')
+    try:
+        damaged = damage(path)
+    except OSError as error:
+        raise DataError(f'{key}: {path} cannot be read ({error.strerror})') from None
+    if damaged:
+        raise DataError(f'{key}: {path} cannot be read as a checkpoint; it is damaged ({damaged})')
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that it cannot read
@@ -146,6 +153,8 @@ def _esrgan_name(name: str) -> str:
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
-    """``torch.save`` of a file that takes the place of ``path`` only when it is whole and on disk."""
+    """``torch.save`` of a file that takes the place of ``path`` only when it is whole and on disk; it has a digest."""
     with whole_file(path) as file:
-        torch.save(content, file)
+        digesting = DigestingFile(file)
+        torch.save(content, digesting)
+        digesting.finish()
