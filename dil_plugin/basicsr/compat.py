@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from dil_plugin.basicsr.resuming import DrawnSeed, load_resume_state
 from dil_plugin.basicsr.slurm import init_slurm
-from dil_plugin.checkpoints import load_checkpoint
+from dil_plugin.basicsr.stop_signals import noting_signals
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.torchvision_operators import import_torchvision
 
@@ -45,6 +46,7 @@ def adapt_basicsr() -> None:
     from dil_plugin.basicsr.data.cpu_prefetcher import RaisingPrefetchGenerator
     from dil_plugin.basicsr.data.cuda_prefetcher import SafeCUDAPrefetcher
     from dil_plugin.basicsr.data.draw_sampler import DrawSampler
+    from dil_plugin.basicsr.data.numbered_samples import numbering_samples
     from dil_plugin.basicsr.data.reading_pairs import SharedLmdbBackend, decode_whole, naming_bad_images
     from dil_plugin.basicsr.skipping import NotingCPUPrefetcher, reporting_skipped
 
@@ -56,8 +58,9 @@ def adapt_basicsr() -> None:
         module.parse_options = parse
     train.load_resume_state = load_resume_state
     train.EnlargedSampler = DrawSampler
+    train.build_dataloader = numbering_samples(train.build_dataloader)
     train.CPUPrefetcher, train.CUDAPrefetcher = NotingCPUPrefetcher, SafeCUDAPrefetcher
-    train.train_pipeline = reporting_skipped(train.train_pipeline)
+    train.train_pipeline = noting_signals(reporting_skipped(train.train_pipeline))
     prefetch_dataloader.PrefetchGenerator = RaisingPrefetchGenerator
     train.create_train_val_dataloader = _with_enough_epochs(train.create_train_val_dataloader)
     options.init_dist = dist_util.init_dist = _with_gloo(dist_util.init_dist)
@@ -91,6 +94,9 @@ def _checked(parse_options: Any) -> Any:
                               'the whole experiment; allowed: --launcher pytorch, or no torchrun')
         if raw.get('num_gpu') == 'auto' and not opt['dist']:
             opt['num_gpu'] = min(opt['num_gpu'], 1)  # one process drives one GPU; torchrun starts one for each
+        forced = any(entry.startswith('manual_seed') for entry in args.force_yml or [])
+        if raw.get('manual_seed') is None and not forced:
+            opt['manual_seed'] = DrawnSeed(opt['manual_seed'])
         if opt['dist']:  # without a manual_seed each process drew one of its own; the confounders' order must agree
             seeds = [opt['manual_seed']]
             torch.distributed.broadcast_object_list(seeds, src=0)
@@ -186,37 +192,3 @@ def _on_bare_network(test: Any) -> Any:
 def _not_about_several_sets(record: logging.LogRecord) -> bool:
     """Keeps a warning back that is not true: models derived from SRModel validate on several sets."""
     return 'Multiple validation datasets are *only* supported' not in record.getMessage()
-
-
-def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-    """The training state to resume from, or None; as BasicSR's, for any device and from any working directory.
-
-    With ``--auto_resume`` it is the newest state of this experiment, otherwise ``path.resume_state``.
-    """
-    from basicsr.utils import check_resume
-
-    from dil_plugin.basicsr.data.draw_sampler import DrawSampler, Position
-    DrawSampler.resumed_at = None
-    path = opt['path'].get('resume_state')
-    iterations: list[int] = []
-    if opt['auto_resume']:
-        folder = os.path.join(opt['root_path'], 'experiments', opt['name'], 'training_states')
-        names = os.listdir(folder) if os.path.isdir(folder) else []
-        iterations = [int(name[:-6]) for name in names if name.endswith('.state') and name[:-6].isdigit()]
-        if iterations:
-            path = opt['path']['resume_state'] = os.path.join(folder, f'{max(iterations)}.state')
-    if not path:
-        return None
-    try:
-        state = load_checkpoint(path, 'path.resume_state')  # on the CPU; load_state_dict moves what belongs elsewhere
-    except DataError as error:
-        older = sorted(iterations)[:-1]
-        hint = f'; remove it to go on from {older[-1]}.state' if older else ''
-        raise DataError(f'{error}{hint}') from None
-    if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= set(state):
-        raise DataError(f'path.resume_state: {path} is not a training state')
-    batch_size = opt['datasets']['train']['batch_size_per_gpu']
-    DrawSampler.resumed_at = Position(state['epoch'], state['iter'], batch_size)
-    opt['path'].setdefault('resume_state', path)
-    check_resume(opt, state['iter'])
-    return state

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 
+from dil_plugin.basicsr.best_network import check_kept_best
 from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.basicsr.data.paired_images import check_paired_images, check_roots, check_skipping
@@ -117,6 +118,7 @@ def complete_options(opt: dict[str, Any]) -> None:
         check_blocks(opt)
         if opt['is_train']:
             check_step_options(opt, dil)
+            check_kept_best(opt)
         check_network_scale(opt)
         weights = opt['path'].get('pretrain_network_g')
         if weights is not None and not os.path.isfile(weights):

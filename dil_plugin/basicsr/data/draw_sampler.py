@@ -42,6 +42,12 @@ class DrawSampler(EnlargedSampler):
     """
 
     resumed_at: ClassVar[Position | None] = None
+    latest_epoch: ClassVar[int] = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """As BasicSR's; the epoch is noted for a training state that is written out of turn."""
+        super().set_epoch(epoch)
+        DrawSampler.latest_epoch = epoch
 
     def __iter__(self) -> Iterator[Draw]:
         """The draws of this rank in the current epoch."""

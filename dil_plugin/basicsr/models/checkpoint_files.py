@@ -9,6 +9,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 
+from dil_plugin.basicsr.resuming import rank_state_path, saved_iterations
 from dil_plugin.checkpoints import (
     NOTES,
     load_checkpoint,
@@ -22,6 +23,13 @@ from dil_plugin.errors import DataError
 
 class CheckpointFiles(SRModel):
     """``SRModel`` with files that are checked when they are read, and written atomically."""
+
+    iteration = 0
+    """The last iteration that was computed."""
+
+    def rank_state(self) -> dict[str, Any]:
+        """What an exact continuation needs that differs between the ranks."""
+        raise NotImplementedError
 
     def training_state(self) -> dict[str, Any]:
         """What an exact continuation needs beside optimisers and schedulers."""
@@ -66,11 +74,20 @@ class CheckpointFiles(SRModel):
                 from None
 
     @master_only
-    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:
+    def save_network(self, net: Any, net_label: str, current_iter: int | str, param_key: Any = 'params') -> None:
         """As BasicSR's, the same file, written atomically; a failure to write is raised.
 
         Beside ``params`` and ``params_ema`` stands a note of what network it is and how it was trained, which others
         ignore (``dil_plugin.checkpoints``).
+
+        Args:
+            net: One network or several.
+            net_label: ``net_g``.
+            current_iter: The number or word that the file is named by; -1: latest.
+            param_key: As many keys as networks.
+
+        Raises:
+            DataError: The file cannot be written.
         """
         nets, keys = (x if isinstance(x, list) else [x] for x in (net, param_key))
         content = {
@@ -78,10 +95,11 @@ class CheckpointFiles(SRModel):
             for one, key in zip(nets, keys, strict=True)
         }
         if net_label == 'net_g':
-            iteration = None if current_iter == -1 else current_iter
-            content[NOTES] = notes_of_training(self.opt, iteration, self.confounder_labels())
+            iteration = self.iteration if isinstance(current_iter, str) else current_iter
+            content[NOTES] = notes_of_training(self.opt, None if iteration == -1 else iteration,
+                                               self.confounder_labels())
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
-        save_atomically(content, os.path.join(self.opt['path']['models'], name))
+        self._write(content, os.path.join(self.opt['path']['models'], name))
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
@@ -95,4 +113,22 @@ class CheckpointFiles(SRModel):
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
             'dil': self.training_state(),
         }
-        save_atomically(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+        self._write(state, self._state_path(current_iter))
+
+    def save_rank_state(self, current_iter: int) -> None:
+        """What of the training state is this rank's own; that of rank 0 stands in its training state."""
+        if self.opt['rank'] > 0 and current_iter != -1:
+            self._write(self.rank_state(), rank_state_path(self._state_path(current_iter), self.opt['rank']))
+
+    def _state_path(self, current_iter: int) -> str:
+        return os.path.join(self.opt['path']['training_states'], f'{current_iter}.state')
+
+    def _write(self, content: Any, path: str) -> None:
+        try:
+            save_atomically(content, path)
+        except (OSError, RuntimeError) as error:  # torch's writer wraps some of the system's errors
+            cause = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            newest = max(saved_iterations(self.opt['path']['training_states']), default=None)
+            whole = 'no training state was written before' if newest is None else \
+                f'{newest}.state is whole, --auto_resume goes on from it'
+            raise DataError(f'{path}: cannot be written ({cause}); {whole}') from error

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
-from dil_plugin.basicsr.models.checkpoint_files import CheckpointFiles
+from dil_plugin.basicsr.models.resumable_model import ResumableModel
 from dil_plugin.basicsr.models.spread_validation import SpreadValidationModel
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
@@ -31,7 +31,7 @@ PARTS = ('synthesis', 'inner', 'outer')
 
 
 @MODEL_REGISTRY.register()
-class DILModel(CheckpointFiles, SpreadValidationModel):
+class DILModel(ResumableModel, SpreadValidationModel):
     """``SRModel`` whose gradient is one of DIL's meta-gradients.
 
     Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the
@@ -234,7 +234,12 @@ class DILModel(CheckpointFiles, SpreadValidationModel):
             'sampler': self.sampler.state_dict(),
             'precision': self.precision.state_dict(),
             'outer': self.outer.state_dict(),
+            **self.run_state(),
         }
+
+    def rank_state(self) -> dict[str, Any]:
+        """The generators, and the pairs in the pool."""
+        return {'sampler': self.sampler.state_dict()}
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Restores optimisers, schedulers, the inner optimiser's moments and the generators."""
@@ -247,8 +252,10 @@ class DILModel(CheckpointFiles, SpreadValidationModel):
         else:
             get_root_logger().warning(f'The training state is of variant {saved.get("variant", "none")}: the inner '
                                       f'state of variant {self.dil.variant} starts anew.')
-        if saved and not self.opt['dist'] and saved['sampler']['device'] == self.device.type:
+        common = saved.get('world_size', 1) == self.opt['world_size']
+        if saved and common and saved['sampler']['device'] == self.device.type:
             self.sampler.load_state_dict(saved['sampler'])
-        else:  # the state holds the generators of rank 0 and of its device: draw anew, and not what was drawn before
+        else:  # generators of another number of ranks, or of another device: draw anew, and not what was drawn before
             get_root_logger().info('The draws of the confounders go on from a new seed.')
             self.sampler = self._sampler(resume_state['iter'])
+        self.load_run_state(resume_state)

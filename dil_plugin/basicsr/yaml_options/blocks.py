@@ -112,6 +112,9 @@ class Val(Block, frozen=True, kw_only=True):
     suffix: Annotated[str | None, Meta(description="Of their names in a test; ~: the experiment's name.")] = None
     pbar: Annotated[bool, Meta(description='A progress bar.')] = False
     metrics: Annotated[dict[str, Any] | None, Meta(description='Metrics by a name of your own: below.')] = None
+    keep_best: Annotated[str | None, Meta(description='One of metrics: the network that is best by it, in the mean '
+                                          'over the validation sets, is kept as net_g_best_METRIC.pth. In training.'
+                                          )] = None
 
 
 class Wandb(Block, frozen=True, kw_only=True):
@@ -130,6 +133,8 @@ class Logger(Block, frozen=True, kw_only=True):
                                          'the line before; time, and (data), the wait for data, are means of 200 '
                                          'steps at most.')]
     save_checkpoint_freq: Annotated[Positive, Meta(description='Iterations between checkpoints.')]
+    keep_last: Annotated[Size | None, Meta(description='Training states and networks (net_g_K.pth) of so many saves '
+                                           'stay, older ones are removed. Default: all.')] = None
     use_tb_logger: Annotated[bool, Meta(description='Log to TensorBoard, tb_logger/NAME.')] = False
     wandb: Annotated[dict[str, Any] | None, Meta(description='Block: below.')] = None
     pbar: Annotated[bool, Meta(description='A progress bar on standard error.')] = False
