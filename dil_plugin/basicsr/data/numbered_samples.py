@@ -1,8 +1,11 @@
 """BasicSR's training data loader, whose samples depend on their numbers and whose workers outlive a signal to all."""
 
+import atexit
 import functools
+import os
 import signal
 from collections.abc import Callable
+from multiprocessing.sharedctypes import RawValue
 from typing import Any
 
 from torch.utils import data
@@ -63,16 +66,25 @@ def numbering_samples(build_dataloader: Callable[..., Any]) -> Callable[..., Any
 class _OutlivingSignals:
     """What a data worker does first: Ctrl-C in a terminal, and torchrun, send their signal to the workers as well.
 
-    The training process needs them until it has saved; it ends them itself. SIGTERM, by which it would end one that
-    hangs, still does so after ``GRACE`` seconds.
+    The training process needs them until it has saved. SIGTERM ends them once it leaves, and after ``GRACE`` seconds.
     """
 
     def __init__(self, init: Callable[[int], None] | None) -> None:
         self.init = init
+        self.leaving = RawValue('b', 0)  # in memory that the processes share
+        atexit.register(self._leave)  # before the one of multiprocessing, which sends SIGTERM and waits
+
+    def _leave(self) -> None:
+        self.leaving.value = 1
 
     def __call__(self, worker: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+        signal.signal(signal.SIGTERM, self._terminate)
         if self.init is not None:
             self.init(worker)
+
+    def _terminate(self, *_: object) -> None:
+        if self.leaving.value:
+            os._exit(128 + signal.SIGTERM)
+        signal.alarm(GRACE)
