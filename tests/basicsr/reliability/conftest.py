@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 @pytest.fixture
 def long_run(base, crops):
-    """Thirty iterations with everything that a training state has to hold."""
+    """Sixty iterations with everything that a training state has to hold."""
     base.update(network_g={'type': 'SwinIR', 'img_size': 16, 'window_size': 8, 'depths': [2], 'num_heads': [2],
                            'embed_dim': 8, 'mlp_ratio': 2, 'upscale': 1, 'upsampler': '', 'resi_connection': '1conv',
                            'drop_rate': 0.1, 'drop_path_rate': 0.3})
@@ -20,7 +20,7 @@ def long_run(base, crops):
         'distortions': [{'type': 'GaussianNoise', 'sigma': 30}]}
     base['val'] = {'val_freq': 4, 'save_img': False, 'keep_best': 'psnr',
                    'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
-    base['train'] |= {'total_iter': 30, 'warmup_iter': 5, 'accum_iter': 2,
-                      'scheduler': {'type': 'MultiStepLR', 'milestones': [10, 20], 'gamma': 0.5}}
+    base['train'] |= {'total_iter': 60, 'warmup_iter': 5, 'accum_iter': 2,
+                      'scheduler': {'type': 'MultiStepLR', 'milestones': [10, 40], 'gamma': 0.5}}
     base['logger'] |= {'save_checkpoint_freq': 3, 'keep_last': 2}
     return base

@@ -82,6 +82,13 @@ class TrainingRun:
 
     def pids(self) -> list[int]:
         """The run's process and all that it started."""
+        return self._tree(10)
+
+    def ranks(self) -> list[int]:
+        """The processes that torchrun started, without their data workers."""
+        return self._tree(1)[1:] if self.processes > 1 else []
+
+    def _tree(self, depth: int) -> list[int]:
         parents: dict[int, int] = {}
         for entry in Path('/proc').iterdir():
             if entry.name.isdigit():
@@ -89,9 +96,10 @@ class TrainingRun:
                     parents[int(entry.name)] = int((entry / 'stat').read_text().rpartition(')')[2].split()[1])
                 except (FileNotFoundError, ProcessLookupError):
                     continue
-        found = [self.process.pid]
-        for pid in found:
-            found += [child for child, parent in parents.items() if parent == pid]
+        found = level = [self.process.pid]
+        for _ in range(depth):
+            level = [child for child, parent in parents.items() if parent in level]
+            found = found + level
         return found
 
     def losses(self) -> dict[int, str]:
