@@ -1,4 +1,4 @@
-# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+# Two commands set everything up on a fresh machine: `make demo` and `make test`; `make test-slow` tests what takes minutes.
 # The mmagic half has two of its own: `make mmagic` installs it, `make test-mmagic` tests it.
 PYTHON ?= python3
 VENV := .venv
@@ -8,13 +8,16 @@ MMAGIC_BIN := $(MMAGIC_VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/requirements/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test mmagic test-mmagic lint clean
+.PHONY: demo test mmagic test-slow test-mmagic lint clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python tools/demo.py
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest -q -n 2 tests
+
+test-slow: $(VENV)/.tests
+	$(BIN)/python -m pytest -q -n 2 -m slow tests
 
 mmagic: $(MMAGIC_VENV)/.runtime
 

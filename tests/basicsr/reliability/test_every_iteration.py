@@ -1,0 +1,34 @@
+"""Interrupted after each iteration of a run in turn, in one process: the same end, bit for bit."""
+
+import pytest
+import torch
+from test_killed import VARIANTS
+from training_runs import differences
+
+LAST = 7
+
+
+def saved(run):
+    return [torch.load(run / name, weights_only=True)
+            for name in (f'models/net_g_{LAST}.pth', f'training_states/{LAST}.state')]
+
+
+@pytest.mark.parametrize('options', [
+    {'dil': VARIANTS['sf'], 'amp': 'fp16', 'accum_iter': 3},
+    {'dil': VARIANTS['sf'] | {'inner': {'type': 'Adam', 'lr': 1e-4}}},
+    {'dil': VARIANTS['ps'] | {'hvp': 'finite_difference'}, 'amp': 'bf16', 'clip_grad_norm': 0.1},
+    {'dil': VARIANTS['erm'], 'accum_iter': 2},
+], ids=lambda options: f'{options["dil"]["variant"]}-{options.get("amp")}')
+def test_any_iteration(long_run, pipeline, options):
+    """In the warm-up (5), before and after milestones, in the middle of accumulations and epochs (6 iterations)."""
+    long_run['train'] |= {'total_iter': LAST, **options}
+    long_run['train']['scheduler']['milestones'] = [2, 6]
+    long_run['logger'] |= {'save_checkpoint_freq': 1, 'keep_last': None}
+    run = pipeline(long_run) / 'experiments/run'
+    whole = saved(run)
+    for iteration in range(LAST - 1, 0, -1):
+        for later in range(iteration + 1, LAST + 1):
+            (run / f'training_states/{later}.state').unlink()
+            (run / f'models/net_g_{later}.pth').unlink()
+        pipeline(long_run, 'train', '--auto_resume')
+        assert not differences(whole, saved(run)), iteration
