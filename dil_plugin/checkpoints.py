@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, cast
 
 import msgspec
 import torch
@@ -156,5 +156,5 @@ def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
     """``torch.save`` of a file that takes the place of ``path`` only when it is whole and on disk; it has a digest."""
     with whole_file(path) as file:
         digesting = DigestingFile(file)
-        torch.save(content, digesting)
+        torch.save(content, cast(IO[bytes], digesting))
         digesting.finish()

@@ -1,9 +1,15 @@
 """Interrupted after each iteration of a run in turn, in one process: the same end, bit for bit."""
 
+import copy
+import itertools
+import signal
+
 import pytest
 import torch
 from test_killed import VARIANTS
 from training_runs import differences
+
+from dil_plugin.basicsr.models import resumable_model
 
 LAST = 7
 
@@ -32,3 +38,23 @@ def test_any_iteration(long_run, pipeline, options):
             (run / f'models/net_g_{later}.pth').unlink()
         pipeline(long_run, 'train', '--auto_resume')
         assert not differences(whole, saved(run)), iteration
+
+
+def test_stopped_after_any_iteration(long_run, pipeline, monkeypatch):
+    """By a signal, which writes a state out of turn, also between epochs (6 iterations) and before a validation (4)."""
+    long_run['train'] |= {'total_iter': LAST, 'dil': VARIANTS['sf']}
+    long_run['logger'] |= {'save_checkpoint_freq': LAST, 'keep_last': None}
+    whole = saved(pipeline(long_run) / 'experiments/run')
+    for iteration in range(1, LAST):
+        opt = copy.deepcopy(long_run) | {'name': f'stopped{iteration}'}
+        looks = itertools.count()
+        monkeypatch.setattr(resumable_model, 'received_signal',
+                            lambda at=iteration, looks=looks: signal.SIGTERM * (next(looks) == at))
+        with pytest.raises(SystemExit) as stop:
+            pipeline(opt)
+        assert stop.value.code == 143
+        run = pipeline(opt, 'train', '--auto_resume') / 'experiments' / opt['name']
+        assert [path.name for path in sorted((run / 'training_states').iterdir())] == [
+            f'{iteration}.state', f'{LAST}.state']
+        found = [one for one in differences(whole, saved(run)) if 'dil_plugin/name' not in one]  # in the notes
+        assert not found, iteration

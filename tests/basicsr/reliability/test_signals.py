@@ -12,7 +12,8 @@ from training_runs import TrainingRun, assert_same_runs
 from dil_plugin.basicsr.stop_signals import StopSignals
 
 
-@pytest.mark.parametrize(('number', 'workers'), [(signal.SIGTERM, 2), (signal.SIGINT, 0)])
+@pytest.mark.parametrize(('number', 'workers'), [
+    (signal.SIGTERM, 2), pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_run_cleanly(long_run, tmp_path, number, workers):
     """Sent to the whole process group, as a terminal and batch systems do it, data workers too."""
     long_run['logger'] |= {'save_checkpoint_freq': 100, 'keep_last': None}
@@ -34,7 +35,7 @@ def test_a_signal_ends_the_run_cleanly(long_run, tmp_path, number, workers):
     assert_same_runs(whole, stopped)
 
 
-@pytest.mark.parametrize('several', [True, False])
+@pytest.mark.parametrize('several', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_all_ranks_stop_after_the_same_iteration(long_run, tmp_path, several):
     """The signal reaches torchrun, which hands it to all; or one rank alone."""
     long_run['train']['total_iter'] = 5000
