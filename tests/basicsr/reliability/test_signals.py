@@ -35,7 +35,7 @@ def test_a_signal_ends_the_run_cleanly(long_run, tmp_path, number, workers):
     assert_same_runs(whole, stopped)
 
 
-@pytest.mark.parametrize('several', [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('several', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_all_ranks_stop_after_the_same_iteration(long_run, tmp_path, several):
     """The signal reaches torchrun, which hands it to all; or one rank alone."""
     long_run['train']['total_iter'] = 5000
@@ -98,7 +98,7 @@ def test_a_signal_before_the_first_iteration(base, parsed):
 
 
 def test_the_schedule_is_not_stepped_by_the_stop(base, parsed, tmp_path):
-    base['train']['scheduler']['milestones'] = [1]
+    base['train']['scheduler']['milestones'] = [1, 2]
     for name in ('models', 'training_states'):
         (tmp_path / 'experiments/run' / name).mkdir(parents=True)
     with StopSignals() as signals:
