@@ -62,9 +62,10 @@ def test_newest_state_is_found_by_number(tmp_path, monkeypatch):
     for iteration in (800, 1000):
         state = {'epoch': 0, 'iter': iteration, 'optimizers': [], 'schedulers': []}
         torch.save(state, folder / f'{iteration}.state')
+        torch.save({'params': {}}, tmp_path / f'net_g_{iteration}.pth')
     opt = {'datasets': {'train': {'batch_size_per_gpu': 1}},
-           'auto_resume': True, 'root_path': str(tmp_path), 'name': 'run', 'num_gpu': 0,
-           'path': {'models': str(tmp_path)}, 'network_g': {}}
+           'auto_resume': True, 'root_path': str(tmp_path), 'name': 'run', 'num_gpu': 0, 'dist': False,
+           'rank': 0, 'path': {'models': str(tmp_path)}, 'network_g': {}}
     assert compat.load_resume_state(opt)['iter'] == 1000
     assert opt['path']['pretrain_network_g'].endswith('net_g_1000.pth')
 
