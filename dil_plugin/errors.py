@@ -9,6 +9,10 @@ class OptionError(DILError):
     """An option in a YAML file or on the command line is wrong."""
 
 
+class NumericalError(DILError):
+    """A training has come to losses or gradients that are not finite."""
+
+
 class DataError(DILError):
     """An image, data set or checkpoint file is missing or unusable."""
 

@@ -12,6 +12,7 @@ from dil_plugin.basicsr.archs.rrdb_no_upsample_arch import RRDBNetNoUpsample
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
 from dil_plugin.basicsr.outer_step import OuterStep
 from dil_plugin.learning import MetaBatch, Pair, build_loss, build_variant
+from dil_plugin.learning.finite import fused_on_gpus
 from dil_plugin.learning.options import parse_dil_options
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')]
@@ -51,7 +52,7 @@ class Run:
         self.params = self.loss.parameters()
         self.precision = MixedPrecision(amp, options.variant, torch.device(device))
         self.variant = build_variant(options, self.params, 0, self.precision.guard)
-        self.optimizer = torch.optim.Adam(list(self.params.values()), 1e-4)
+        self.optimizer = torch.optim.Adam(list(self.params.values()), 1e-4, **fused_on_gpus(self.params.values()))
         self.outer = OuterStep(self.params, self.precision, clip_grad_norm=1.0)
         generator = torch.Generator().manual_seed(1)
         gt = torch.rand(4, 3, 32, 32, generator=generator)

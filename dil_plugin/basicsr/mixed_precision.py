@@ -7,8 +7,12 @@ from torch import Tensor
 
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params, Variant
+from dil_plugin.learning.finite import all_finite, step_where
 from dil_plugin.learning.gradients import laid_out_like
 from dil_plugin.learning.precision import AutocastLoss, OverflowGuard
+
+LEAST_SCALE = 1.0
+"""A scale of the loss at or below which an overflow is not the scale's fault any more."""
 
 DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -53,17 +57,25 @@ class MixedPrecision:
             step = variant(AutocastLoss(loss, scale), params, batch)
         return MetaGradient(self.guard.marked(step.grads), step.inner_losses, step.outer_loss)
 
-    def step(self, optimizer: torch.optim.Optimizer, params: Params, grads: list[Tensor]) -> None:
-        """One step of the optimiser with these gradients; float16: skipped where they are not finite."""
-        if self.scaler is not None:
-            grads = list(torch._foreach_mul(grads, self._scale()))  # step() takes the scale out again
+    def step(self, optimizer: torch.optim.Optimizer, params: Params, grads: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser with these gradients, skipped where they are not finite.
+
+        Returns:
+            Two boolean scalars on the device: whether the step was taken, and whether it was skipped for another reason
+            than a scale of float16 that can still be lowered.
+        """
+        finite = all_finite(grads)
+        scale = self._scale()
+        if scale is not None:
+            grads = list(torch._foreach_mul(grads, scale))  # step() takes the scale out again
         for param, grad in zip(params.values(), laid_out_like(list(params.values()), grads), strict=True):
             param.grad = grad
-        if self.scaler is None:
-            optimizer.step()
-        else:
-            self.scaler.step(optimizer)
-            self.scaler.update()
+        if self.scaler is None or scale is None:
+            step_where(optimizer, finite)
+            return finite, ~finite
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return finite, ~finite & (scale <= LEAST_SCALE)
 
     def _scale(self) -> Tensor | None:
         """The scale on the device, so that nobody waits for it."""

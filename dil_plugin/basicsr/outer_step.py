@@ -30,21 +30,26 @@ class OuterStep:
         self._total: Grads = []
         self._count = 0
 
-    def take(self, optimizer: torch.optim.Optimizer, grads: Grads) -> bool:
-        """Takes in a meta-gradient, whose tensors are changed in place; returns whether it led to a step."""
+    def take(self, optimizer: torch.optim.Optimizer, grads: Grads) -> tuple[Tensor, Tensor] | None:
+        """Takes in a meta-gradient, whose tensors are changed in place.
+
+        Returns:
+            Of the step that it led to, whether it was taken and whether its numbers are at fault where it was skipped,
+            boolean scalars on the device; None: it led to no step yet.
+        """
         self._total = accumulated(self._total, grads)
         self._count += 1
         if self._count < self.accum_iter:
-            return False
+            return None
         mean, self._total = self._total, []
         if self._count > 1:
             torch._foreach_div_(mean, self._count)
         self._count = 0
         if self.clip_grad_norm is not None:
             torch._foreach_mul_(mean, _shrinking(global_norm(mean), self.clip_grad_norm))
-        self.precision.step(optimizer, self.params, mean)
+        outcome = self.precision.step(optimizer, self.params, mean)
         optimizer.zero_grad(set_to_none=True)
-        return True
+        return outcome
 
     def state_dict(self) -> dict[str, Any]:
         """What was accumulated since the last step."""
@@ -58,5 +63,5 @@ class OuterStep:
 
 
 def _shrinking(norm: Tensor, largest: float) -> Tensor:
-    """The factor of ``torch.nn.utils.clip_grad_norm_``; not finite gradients stay not finite, for the GradScaler."""
+    """The factor of ``torch.nn.utils.clip_grad_norm_``; not finite gradients stay not finite, and are seen."""
     return torch.where(norm.isfinite(), (largest / (norm + 1e-6)).clamp(max=1.0), 1.0)

@@ -84,6 +84,10 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     erm_steps: Annotated[Annotated[int, Meta(ge=1)] | UnsetType,
                          Meta(description='Plain optimiser steps of erm per iteration. Default: the number of '
                               'confounders, so that erm sees as many image gradients as sf.')] = UNSET
+    max_skipped: Annotated[Annotated[int, Meta(ge=1)],
+                           Meta(description='A step whose losses or gradient are not finite is skipped, and counted in '
+                                'the log; after so many in a row the run ends, and the batch is kept in '
+                                'experiments/NAME/skipped.')] = 10
 
     def __post_init__(self) -> None:
         if self.variant in ('ss', 'ps') and isinstance(self.inner, Adam):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dil_plugin.learning.finite import all_finite, step_where
 from dil_plugin.learning.gradients import laid_out_like, mean_gradient
 from dil_plugin.learning.types import Average, Grads, LossFunction, Pair, Params
 
@@ -42,7 +43,8 @@ class ReptileWalk:
     """A walk ``theta -> phi_1 -> phi_2 …`` of an inner optimiser on one set of fast weights.
 
     The fast weights are allocated once and overwritten at the start of every walk; the optimiser's state (Adam's
-    moments) persists from one walk to the next, as in the authors' released training.
+    moments) persists from one walk to the next, as in the authors' released training. A step whose gradient is not
+    finite is left out, so that the moments stay finite; the displacement of that walk is not a number.
 
     Args:
         params: ``theta``, for names, shapes, dtype and device.
@@ -58,11 +60,13 @@ class ReptileWalk:
         self.weights: Params = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
         self.optimizer = optimizer(list(self.weights.values()))
         self.average = average
+        self._finite: Tensor | None = None
 
     def start(self, params: Params) -> None:
         """Puts the fast weights back to ``theta``."""
         with torch.no_grad():
             torch._foreach_copy_(list(self.weights.values()), list(params.values()))
+        self._finite = None
 
     def step(self, loss: LossFunction, pairs: Sequence[Pair]) -> Tensor:
         """One inner step on the mean loss over ``pairs``.
@@ -71,17 +75,23 @@ class ReptileWalk:
             The loss of each pair before the step, ``(len(pairs),)``, detached.
         """
         grads, values = mean_gradient(loss, self.weights, pairs)
+        grads = self.average(grads)
+        finite = all_finite(grads)
         weights = list(self.weights.values())
-        for weight, grad in zip(weights, laid_out_like(weights, self.average(grads)), strict=True):
+        for weight, grad in zip(weights, laid_out_like(weights, grads), strict=True):
             weight.grad = grad
-        self.optimizer.step()
+        step_where(self.optimizer, finite)
+        self._finite = finite if self._finite is None else self._finite & finite
         self.optimizer.zero_grad(set_to_none=True)
         return values
 
     def displacement(self, params: Params) -> Grads:
-        """``theta - phi``, Reptile's meta-gradient."""
+        """``theta - phi``, Reptile's meta-gradient; not a number where a step of the walk was left out."""
         with torch.no_grad():
-            return list(torch._foreach_sub(list(params.values()), list(self.weights.values())))
+            moved = list(torch._foreach_sub(list(params.values()), list(self.weights.values())))
+            if self._finite is not None:
+                torch._foreach_mul_(moved, torch.where(self._finite, 1.0, torch.nan))
+        return moved
 
     def state_dict(self) -> dict[str, Any]:
         """The inner optimiser's state."""

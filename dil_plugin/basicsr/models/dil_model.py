@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
+from dil_plugin.basicsr.models.numerical_watch import NumericalWatch
 from dil_plugin.basicsr.models.resumable_model import ResumableModel
 from dil_plugin.basicsr.models.spread_validation import SpreadValidationModel
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
@@ -23,6 +24,7 @@ from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, Pair, average_over_ranks, build_loss, build_variant
 from dil_plugin.learning.distributed import CommonBuffers, take_from_first_rank
+from dil_plugin.learning.finite import fused_on_gpus, keep_fused
 from dil_plugin.learning.objective import select_outputs
 from dil_plugin.padding import pad_to_multiple
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
@@ -77,6 +79,14 @@ class DILModel(ResumableModel, SpreadValidationModel):
     def _memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.opt.get('train', {}).get('channels_last') else torch.preserve_format
 
+    def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
+        """As BasicSR's; on a GPU one kernel for all parameters, which leaves a step out without asking the host."""
+        params = list(params)
+        optimizer: torch.optim.Optimizer = super().get_optimizer(optim_type, params, lr,
+                                                                 **{**fused_on_gpus(params), **kwargs})
+        keep_fused(optimizer)
+        return optimizer
+
     def init_training_settings(self) -> None:
         """Losses, optimisers and schedulers as ``SRModel``, then the variant and its sampler."""
         if not any(p.requires_grad for p in self.net_g.parameters()):
@@ -93,6 +103,9 @@ class DILModel(ResumableModel, SpreadValidationModel):
         self.common_buffers = CommonBuffers(self.net_g)
         self.variant = build_variant(self.dil, self.params, seed, self.precision.guard, self.stopwatch.mark)
         self.sampler = self._sampler(0)
+        self.watch = NumericalWatch(self.loss, self.params, self.dil, self.distortions.labels,
+                                    self.opt['path'].get('experiments_root', ''), rank)
+        self.files: list[str] = []
         self.log_parts: dict[str, Tensor] = {}
         self.log_dict: OrderedDict[str, Any] = OrderedDict()
         self._pbar = tqdm(
@@ -116,6 +129,7 @@ class DILModel(ResumableModel, SpreadValidationModel):
         Pairs are ``confounder_lq``, ``confounder_gt`` of a ``PairedConfounderDataset``. uint8 becomes [0, 1] there.
         """
         self.pairs = None
+        self.files = list(data.get('gt_path', []))
         if 'confounder_lq' in data:
             self.pairs = Pair(*(on_device(data[key], self.device) for key in ('confounder_lq', 'confounder_gt')))
         self.lq = self._to_device(data.get('lq'))
@@ -133,13 +147,17 @@ class DILModel(ResumableModel, SpreadValidationModel):
         if self.pairs is None and not hasattr(self, 'gt'):
             raise DataError('datasets.train: the data set gives no gt; DIL needs the clean images')
         self.stopwatch.start()
+        self.watch.start()
         steps, stepped = [], False
         batches = self._meta_batches()
         self.stopwatch.mark('synthesis')
         for batch in batches:
+            self.watch.prepare()
             step = self.precision.gradient(self.variant, self.loss, self.params, batch)
-            stepped = self.outer.take(self.optimizer_g, step.grads) or stepped
+            outcome = self.outer.take(self.optimizer_g, step.grads)
             steps.append(replace(step, grads=[]))  # for the log; gradients are as large as the network
+            stepped = self.watch.took(outcome, steps[-1]) or stepped
+        self.watch.finish(current_iter, batches, steps, self.files)
         self.common_buffers()
         if stepped and self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
@@ -191,6 +209,7 @@ class DILModel(ResumableModel, SpreadValidationModel):
     def get_current_log(self) -> OrderedDict[str, float]:
         """The last step's losses, averaged over the processes, as numbers; and the time of a step by part.
 
+        ``skipped`` is the number of steps of the run that were skipped since a loss or the gradient was not finite.
         ``t_synthesis``, ``t_inner`` and ``t_outer`` are seconds, means over the steps since the last call: distorting
         the patches; the virtual updates; the outer gradient with its Hessian-vector products, optimiser and EMA. How
         long a step waited for its data BasicSR prints itself, in brackets.
@@ -200,6 +219,7 @@ class DILModel(ResumableModel, SpreadValidationModel):
         mine = torch.stack([v.detach().float() for v in self.log_dict.values()])
         values = average_over_ranks([mine], self.precision.guard.images)[0].tolist()
         log = OrderedDict(zip(self.log_dict, values, strict=True))
+        log['skipped'] = self.watch.read()
         log.update({f't_{part}': seconds for part, seconds in self.stopwatch.means().items()})
         return log
 

@@ -1,0 +1,85 @@
+"""Watches the numbers of a training: steps that are not finite, virtual updates that diverge."""
+
+import os
+from collections.abc import Sequence
+
+from basicsr.utils import get_root_logger
+from torch import Tensor
+
+from dil_plugin.basicsr.models.skipped_batch import SkippedBatch
+from dil_plugin.basicsr.models.skipped_steps import SkippedSteps
+from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params
+from dil_plugin.learning.divergence import growth
+from dil_plugin.learning.finite import KeptBuffers
+from dil_plugin.learning.options import DILOptions
+
+
+class NumericalWatch:
+    """What ``DILModel`` asks before, in and after a step; none of it waits for the device before the log is read.
+
+    Args:
+        loss: Of the network.
+        params: ``theta``.
+        options: The block ``train.dil``.
+        labels: The confounders, by name.
+        folder: Of the experiment, for batches that a run ended on.
+        rank: Of this process.
+    """
+
+    def __init__(self, loss: NetworkLoss, params: Params, options: DILOptions, labels: Sequence[str], folder: str,
+                 rank: int = 0) -> None:
+        self.loss, self.params, self.options, self.labels = loss, params, options, labels
+        self.folder, self.rank = os.path.join(folder, 'skipped'), rank
+        self.skipped = SkippedSteps(labels, options.max_skipped, next(iter(params.values())).device)
+        self._buffers = KeptBuffers(loss.network)
+        self._last: tuple[MetaBatch, MetaGradient] | None = None
+        self._warned = False
+
+    def start(self) -> None:
+        """An iteration begins; the images of the last one need not lie beside the new ones."""
+        self._last = None
+
+    def prepare(self) -> None:
+        """A meta-gradient is about to be computed."""
+        self._buffers.keep()
+
+    def took(self, outcome: tuple[Tensor, Tensor] | None, step: MetaGradient) -> bool:
+        """What ``OuterStep.take`` said of a meta-gradient; returns whether it led to a step of the optimiser."""
+        if outcome is None:
+            return False
+        finite, faulty = outcome
+        self._buffers.restore_unless(finite)
+        self.skipped.count(step, faulty)
+        return True
+
+    def finish(self, iteration: int, batches: Sequence[MetaBatch], steps: Sequence[MetaGradient],
+               files: Sequence[str]) -> None:
+        """An iteration has ended.
+
+        Raises:
+            NumericalError: ``train.dil.max_skipped`` steps in a row were skipped; the batch was written down.
+        """
+        if self.skipped.too_many():
+            last = SkippedBatch(iteration, self.labels, batches, steps, files, self.rank)
+            raise last.error(self.folder, self.options.max_skipped)
+        self._last = batches[-1], steps[-1]
+
+    def read(self) -> int:
+        """The number of skipped steps of the run; logs why, and warns once of diverging virtual updates."""
+        total, message = self.skipped.read()
+        if message:
+            get_root_logger().warning(message)
+        self._warn_of_divergence()
+        return total
+
+    def _warn_of_divergence(self) -> None:
+        if self._warned or self._last is None:
+            return
+        found = growth(self.loss, self.params, *self._last)
+        if found is not None and found.diverges:
+            self._warned = True
+            rate = self.options.inner_or_default.lr
+            get_root_logger().warning(
+                f'The virtual update multiplies the loss: {found.before:.4g} at theta, {found.after:.4g} at the '
+                f'virtual parameters, of the same images. train.dil.inner.lr (alpha) is {rate:g}; try {rate / 10:g} or '
+                'less. (Said once.)')

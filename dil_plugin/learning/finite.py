@@ -1,0 +1,82 @@
+"""Steps of an optimiser that are left out where the gradient is not finite, decided where the gradient is.
+
+No host waits for a GPU: fused optimisers take the decision as a tensor (``found_inf``), as they do for a GradScaler.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dil_plugin.learning.hessian import global_norm
+from dil_plugin.learning.types import Grads
+
+
+def all_finite(grads: Grads) -> Tensor:
+    """Whether the 2-norm of all tensors together is finite, a boolean scalar on their device.
+
+    A norm beyond the range of the dtype counts as not finite too: no step of use can be taken with it.
+    """
+    return torch.isfinite(global_norm(grads))
+
+
+def step_where(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
+    """``optimizer.step()`` where ``finite``; else parameters, moments and step counts stay as they are.
+
+    A fused optimiser decides on the device. For any other the host reads ``finite``, and so waits for a GPU.
+
+    Args:
+        optimizer: With gradients in ``.grad``.
+        finite: A boolean scalar.
+    """
+    if not all(group.get('fused') for group in optimizer.param_groups):
+        if bool(finite):
+            optimizer.step()
+        return
+    fused: Any = optimizer
+    fused.grad_scale, fused.found_inf = None, (~finite).float()
+    try:
+        fused.step()
+    finally:
+        del fused.grad_scale, fused.found_inf
+
+
+def fused_on_gpus(params: Iterable[Tensor]) -> dict[str, Any]:
+    """The option ``fused`` of an optimiser of these parameters, where all are on GPUs; else nothing."""
+    return {'fused': True} if all(p.is_cuda and p.is_floating_point() for p in params) else {}
+
+
+def keep_fused(optimizer: torch.optim.Optimizer) -> None:
+    """Has the optimiser stay fused, or not, when it loads a state: that of another device says otherwise."""
+
+    def own(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        groups = [{**saved, **{name: group[name] for name in ('fused', 'foreach') if name in group}}
+                  for saved, group in zip(state['param_groups'], optimizer.param_groups, strict=True)]
+        return {**state, 'param_groups': groups}
+
+    optimizer.register_load_state_dict_pre_hook(own)
+
+
+class KeptBuffers:
+    """A network's buffers as they were, to go back to: running statistics would remember a batch that is not finite.
+
+    Args:
+        network: The module.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._buffers: Mapping[str, Tensor] = dict(network.named_buffers())
+        self._before: Sequence[Tensor] = []
+
+    def keep(self) -> None:
+        """Remembers the buffers as they are, unless some are remembered already."""
+        if not self._before:
+            self._before = [buffer.clone() for buffer in self._buffers.values()]
+
+    def restore_unless(self, finite: Tensor) -> None:
+        """Puts back what is remembered, unless ``finite`` (a boolean scalar), and forgets it."""
+        if finite.is_cuda or not bool(finite):
+            for buffer, before in zip(self._buffers.values(), self._before, strict=False):
+                buffer.copy_(torch.where(finite, buffer, before))
+        self._before = []
