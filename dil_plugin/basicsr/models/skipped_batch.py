@@ -65,10 +65,12 @@ class SkippedBatch:
             outer |= found[-1]
         if confounders:
             return f'the inner loss of {", ".join(dict.fromkeys(confounders))} is not finite'
-        if outer:
-            return 'the outer loss is not finite, all inner losses are' if self.labels else 'the loss is not finite'
-        elsewhere = ' (or a loss of another process)' if torch.distributed.is_initialized() else ''
-        return f'all losses are finite, the gradient is not{elsewhere}'
+        if outer and all(step.inner_losses is None for step in self.steps):
+            return 'the loss is not finite'
+        what = 'the outer loss is not finite, all inner losses are' if outer else \
+            'all losses are finite, the gradient is not'
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        return f'{what} (or a loss of another process is not)' if several else what
 
     def _write(self, folder: str) -> str:
         os.makedirs(folder, exist_ok=True)
