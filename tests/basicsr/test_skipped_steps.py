@@ -229,7 +229,7 @@ def test_diverging_virtual_updates_are_reported_once(base, pipeline, variant, ra
     if warns:
         assert f'train.dil.inner.lr (alpha) is {rate:g}; try {rate / 10:g}' in lines[0]
         before, after = map(float, re.search(r'loss: (\S+) at theta, (\S+) at', lines[0]).groups())
-        assert after > 2 * before
+        assert not after <= 2 * before  # not a number where it came that far
 
 
 def test_looking_for_divergence_changes_nothing(base, pipeline):

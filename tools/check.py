@@ -1,0 +1,20 @@
+"""Checks a training before it is queued, without leaving anything behind: ``python tools/check.py -opt FILE``.
+
+Options, data, network, a training step at its full size, and what all of it takes of memory, time and disk.
+"""
+
+import os
+import sys
+
+ROOT = os.path.abspath(os.path.join(__file__, os.pardir, os.pardir))
+sys.path.insert(0, ROOT)
+
+import dil_plugin.basicsr  # noqa: E402, F401  (at module level: spawned data workers need it too)
+from dil_plugin.launch import errors_in_one_line  # noqa: E402
+
+if __name__ == '__main__':
+    from dil_plugin.basicsr.checking_tool import check
+    with errors_in_one_line():
+        for line in check(ROOT):
+            print(line, flush=True)
+        print('all is fine')
