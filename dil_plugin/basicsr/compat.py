@@ -103,7 +103,8 @@ def _checked(parse_options: Any) -> Any:
             opt['manual_seed'] = seeds[0]
         complete_options(opt)
         # BasicSR seeds before it applies --force_yml: manual_seed given there would not reach the initialisation
-        set_random_seed(opt['manual_seed'] + opt['rank'])
+        with reading_options():
+            set_random_seed(opt['manual_seed'] + opt['rank'])
         return opt, args
 
     parse.checked_by_dil = True  # type: ignore[attr-defined]

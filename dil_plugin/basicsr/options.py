@@ -21,6 +21,7 @@ from dil_plugin.basicsr.prefetching import complete_prefetching
 from dil_plugin.basicsr.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
 from dil_plugin.basicsr.step_options import check_step_options
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
+from dil_plugin.basicsr.yaml_options.layout import misplaced, seed_given
 from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DataError, DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
@@ -45,14 +46,15 @@ def reading_options() -> Iterator[None]:
         raise OptionError(f'-opt: {error.filename} cannot be read ({error.strerror})') from None
     except (ValueError, SyntaxError, NameError, IndexError) as error:
         if str(error).startswith('Seed must be'):  # NumPy's
-            raise OptionError(f'manual_seed: {error}') from None
+            raise OptionError(f'manual_seed: {error}, got {seed_given(sys.argv)}') from None
         raise OptionError(f'--force_yml: expected KEY:KEY=VALUE with keys of the YAML ({error})') from None
     except yaml.YAMLError as error:
         raise OptionError(f'-opt: not a YAML file: {error}') from None
     except KeyError as error:
         raise OptionError(f'the options have no key {error} (needed by BasicSR, or named in --force_yml)') from None
     except (AttributeError, TypeError) as error:
-        raise OptionError(f'-opt or --force_yml: not laid out as BasicSR expects ({error})') from None
+        where = misplaced(sys.argv) or str(error)
+        raise OptionError(f'-opt or --force_yml: not laid out as BasicSR expects ({where})') from None
 
 
 def read_yaml(path: str) -> dict[str, Any]:

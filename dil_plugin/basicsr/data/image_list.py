@@ -81,13 +81,23 @@ def _files(options: DatasetOptions, key: str) -> list[str]:
     option = f'{key}.{"meta_info_file" if options.meta_info_file else "meta_info"}'
     if not os.path.isfile(listed_in):
         raise DataError(f'{option}: there is no file {listed_in}')
-    with open(listed_in) as file:
-        paths = [os.path.join(root, line.split(' (')[0].strip()) for line in file if line.strip()]
+    paths = [os.path.join(root, line.split(' (')[0].strip()) for line in _lines(listed_in, option)]
+    if not paths:
+        raise DataError(f'{option}: {listed_in} lists no images; expected the name of one in each line')
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise DataError(f'{option}: {listed_in} lists {len(missing)} files that are not in '
                         f'{root}, the first is {missing[0]}')
     return paths
+
+
+def _lines(path: str, key: str) -> list[str]:
+    """The lines of a text file that are not empty."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            return [line.strip() for line in file if line.strip()]
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(f'{key}: {path} cannot be read as a text file ({error})') from None
 
 
 def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
@@ -99,8 +109,7 @@ def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
     for name in ('data.mdb', 'meta_info.txt'):
         if not os.path.isfile(os.path.join(root, name)):
             raise DataError(f'{key}.dataroot_gt: {root} has no {name}; {prepare}')
-    with open(os.path.join(root, 'meta_info.txt')) as file:
-        lines = [line.strip() for line in file if line.strip()]
+    lines = _lines(os.path.join(root, 'meta_info.txt'), f'{key}.dataroot_gt')
     matches = []
     for number, line in enumerate(lines, 1):
         match = _META_LINE.fullmatch(line)

@@ -61,6 +61,9 @@ class CheckpointFiles(SRModel):
                 get_root_logger().warning(f"path.pretrain_network_g: {load_path} has no '{param_key}' "
                                           f"(path.param_key_g); '{keys[0]}' is taken.")
             content = content[keys[0]]
+        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+            raise DataError(f'path.pretrain_network_g: {load_path} holds no parameters by name, but a '
+                            f'{type(content).__name__}; expected a checkpoint with params or params_ema')
         content = network_names(content)
         if not strict:  # otherwise each difference is an error
             self._print_different_keys_loading(net, content, strict)
