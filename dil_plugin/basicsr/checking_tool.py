@@ -73,6 +73,7 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
             yield _line('data', f'{name}: {len(dataset)} images, {read} of them read')
         yield _line('', f'{len(loader)} iterations per epoch and process, {epochs} epochs')
         opt['path'].update(experiments_root=folder, models=folder, training_states=folder)
+        opt['logger']['pbar'] = False
         model = build_model(opt)
         if resumed is not None:
             model.resume_training(resumed)

@@ -10,6 +10,7 @@ import torch
 from dil_plugin.errors import NumericalError, OptionError
 
 _STATUS = Path('/proc/self/status')
+_LIMIT = Path('/sys/fs/cgroup/memory.max')  # of the container or the job
 _RESET = Path('/proc/self/clear_refs')
 _STEPS = 2  # the first one also loads kernels, and makes what the optimisers keep
 
@@ -21,7 +22,7 @@ class Trial(NamedTuple):
         seconds: Of the last step, without the wait for its data.
         peak: Bytes at the highest point: of the GPU's memory by PyTorch, or resident ones of this process; None where
             the system does not tell.
-        available: Bytes of the GPU, or of this machine.
+        available: Bytes of the GPU, or of this machine or container.
         log: What ``get_current_log`` says of it.
     """
 
@@ -96,4 +97,6 @@ def _peak(device: torch.device) -> int | None:
 def _available(device: torch.device) -> int:
     if device.type == 'cuda':
         return torch.cuda.mem_get_info()[1]
-    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    machine = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    limit = _LIMIT.read_text().strip() if _LIMIT.exists() else ''
+    return min(machine, int(limit)) if limit.isdecimal() else machine

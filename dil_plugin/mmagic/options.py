@@ -65,6 +65,9 @@ def parse_model_options(raw: Mapping[str, Any]) -> tuple[ModelOptions, Distortio
         raise OptionError('model.distortions: the block is missing; the counterfactuals are made from it, as in '
                           "distortions=[dict(type='GaussianNoise', sigma=[5, 10, 15, 20])]")
     options = convert(block, ModelOptions, 'model')
+    if 'max_skipped' in block['dil']:
+        raise OptionError(f"model.dil.max_skipped: {block['dil']['max_skipped']}, but mmengine's optimiser takes the "
+                          'steps of a DILEditModel, and skips none in float32 and bfloat16; remove it')
     distortions = parse_distortions(block['distortions'], 'model.distortions')
     if options.gt_size is not None and options.gt_size % distortions.scale:
         raise OptionError(f'model.gt_size: {options.gt_size}; allowed: multiples of {distortions.scale}, by which the '

@@ -255,3 +255,29 @@ def test_all_ranks_skip_together(run_ranks):
         assert all(torch.equal(*pair) for pair in zip(one['weights'], other['weights'], strict=True))
         assert not one['named']
         assert other['named']
+
+
+def test_running_statistics_are_those_before_the_skipped_step(base, parsed, spoil):
+    from basicsr.utils.registry import ARCH_REGISTRY
+    from torch import nn
+
+    class Norm(nn.Module):
+
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
+
+        def forward(self, x):
+            return x + self.body(x)
+
+    ARCH_REGISTRY._obj_map.setdefault('SkippedNormForTest', Norm)
+    base['network_g'] = {'type': 'SkippedNormForTest'}
+    base['train']['dil'] = {'variant': 'ps'}
+    model = build_model(parsed(base))
+    spoil({2}, 1)
+    train(model, [1])
+    before = copy.deepcopy(dict(model.net_g.named_buffers()))
+    train(model, [2])
+    assert same(dict(model.net_g.named_buffers()), before)
+    train(model, [3])
+    assert not same(dict(model.net_g.named_buffers()), before)

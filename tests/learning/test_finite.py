@@ -159,3 +159,17 @@ def test_growth_needs_a_virtual_update() -> None:
     batch = MetaBatch((), pair)
     step = build_variant(parse_dil_options({'variant': 'erm'}), loss.parameters())(loss, loss.parameters(), batch)
     assert growth(loss, loss.parameters(), batch, step) is None
+
+
+@pytest.mark.parametrize('variant', ['pf', 'ss', 'ps'])
+def test_a_query_that_is_harder_than_the_confounders_is_no_divergence(variant: str) -> None:
+    """Its loss is a hundred times theirs at theta already."""
+    loss = Quadratic()
+    easy, hard = (Pair(torch.full((1, 1), value), torch.zeros(1, 1)) for value in (1.0, 10.0))
+    batch = MetaBatch([easy], hard)
+    block = {'variant': variant, 'inner': {'type': 'SGD', 'lr': 0.1}}
+    step = build_variant(parse_dil_options(block), loss.parameters())(loss, loss.parameters(), batch)
+    found = growth(loss, loss.parameters(), batch, step)
+    assert found is not None
+    assert found.after / found.before == pytest.approx(0.81, rel=1e-4)
+    assert not found.diverges
