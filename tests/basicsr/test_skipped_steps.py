@@ -192,6 +192,22 @@ def test_overflows_of_float16_do_not_count_until_its_scale_is_the_least(base, pa
     assert model.watch.read() == 2
 
 
+def test_a_resumed_run_goes_on_counting(base, parsed, spoil):
+    base['train']['dil'] = {'variant': 'sf', 'max_skipped': 3}
+    model, resumed = build_model(parsed(base)), build_model(parsed(base))
+    spoil({1, 2, 3}, 1)
+    train(model, [1])
+    assert model.get_current_log()['skipped'] == 1
+    train(model, [2])
+    resumed.resume_training({'iter': 2, 'epoch': 0, 'optimizers': [model.optimizer_g.state_dict()],
+                             'schedulers': [model.schedulers[0].state_dict()], 'dil': model.training_state()})
+    total, said = resumed.watch.skipped.read()
+    assert total == 2
+    assert said.startswith('1 steps were skipped')
+    with pytest.raises(NumericalError, match='last 3 or more steps in a row'):
+        train(resumed, [3])
+
+
 def test_counting_in_a_row():
     skipped = SkippedSteps(['a', 'b'], 3, torch.device('cpu'))
 

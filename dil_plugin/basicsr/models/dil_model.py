@@ -254,6 +254,7 @@ class DILModel(ResumableModel, SpreadValidationModel):
             'sampler': self.sampler.state_dict(),
             'precision': self.precision.state_dict(),
             'outer': self.outer.state_dict(),
+            'watch': self.watch.state_dict(),
             **self.run_state(),
         }
 
@@ -267,6 +268,7 @@ class DILModel(ResumableModel, SpreadValidationModel):
         saved = resume_state.get('dil', {})
         self.precision.load_state_dict(saved.get('precision', {}))
         self.outer.load_state_dict(saved.get('outer', {}))
+        self.watch.load_state_dict(saved.get('watch', {}))
         if saved.get('variant') == self.dil.variant:
             self.variant.load_state_dict(saved['state'])
         else:

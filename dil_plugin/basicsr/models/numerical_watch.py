@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from basicsr.utils import get_root_logger
 from torch import Tensor
@@ -71,6 +72,15 @@ class NumericalWatch:
             get_root_logger().warning(message)
         self._warn_of_divergence()
         return total
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, and whether the run was warned."""
+        return {'skipped': self.skipped.state_dict(), 'warned': self._warned}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores ``state_dict``; an empty one, of a run that has none, changes nothing."""
+        self.skipped.load_state_dict(state.get('skipped', {}))
+        self._warned = state.get('warned', self._warned)
 
     def _warn_of_divergence(self) -> None:
         if self._warned or self._last is None:

@@ -75,6 +75,16 @@ class SkippedSteps:
         return counts[_TOTAL], (f'{new[_TOTAL]} steps were skipped since the last line of the log; not finite: '
                                 f'{", ".join(reasons)}.')
 
+    def state_dict(self) -> dict[str, list[int]]:
+        """What was counted, and what of it was said."""
+        return {'counts': self._counts.tolist(), 'reported': list(self._reported)}
+
+    def load_state_dict(self, state: dict[str, list[int]]) -> None:
+        """Restores ``state_dict``; that of a run with other confounders says nothing about this one and is left."""
+        if len(state.get('counts', ())) == len(self._counts):
+            self._counts.copy_(torch.tensor(state['counts']))
+            self._reported = list(state['reported'])
+
 
 def faults(step: MetaGradient, confounders: int) -> Tensor:
     """Which inner losses are not finite, and whether the outer loss is not: ``(confounders + 1,)``, booleans."""
