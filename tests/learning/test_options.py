@@ -116,7 +116,7 @@ MISTAKES = {
     '{variant: sff}': ['train.dil.variant', "'sff'", 'sf, pf, ss, ps, erm'],
     '{variant: [sf]}': ['train.dil.variant', "['sf']", 'sf, pf, ss, ps, erm'],
     '{hvp: exact}': ['train.dil', 'variant'],
-    '{variant: ss, hpv: exact}': ['train.dil', "'hpv'", "did you mean 'hvp'?", 'hvp, inner, micro_batch, order'],
+    '{variant: ss, hpv: exact}': ['train.dil', "'hpv'", "did you mean 'hvp'?", 'hvp, inner, max_skipped, micro_batch, order'],
     '{variant: ss, hvp: approximate}': ['train.dil.hvp', "'approximate'", 'exact, finite_difference'],
     '{variant: sf, order: random}': ['train.dil.order', "'random'", 'shuffled, fixed'],
     '{variant: sf, patches: other}': ['train.dil.patches', "'other'", 'same, fresh'],
