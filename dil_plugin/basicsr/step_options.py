@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,10 @@ def check_step_options(opt: Mapping[str, Any], dil: DILOptions) -> None:
     if train.get('accum_iter', 1) > train['total_iter'] and dil.variant != 'erm':
         raise OptionError(f'train.accum_iter: {train["accum_iter"]}, but total_iter is {train["total_iter"]}: not one '
                           'step would be taken; allowed: at most total_iter')
+    left = int(train['total_iter']) % train.get('accum_iter', 1)
+    if left and dil.variant != 'erm':
+        sys.stderr.write(f'Warning: train.accum_iter is {train["accum_iter"]} and total_iter {train["total_iter"]}: the '
+                         f'last {left} meta-gradients lead to no step.\n')
     if dil.micro_batch is not None:
         _check_means(train)
 

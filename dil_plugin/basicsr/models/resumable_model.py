@@ -6,6 +6,7 @@ from typing import Any
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils import get_root_logger
 
+from dil_plugin.basicsr.changed_options import changes, recorded_options
 from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 from dil_plugin.basicsr.kept_checkpoints import remove_older
 from dil_plugin.basicsr.models.checkpoint_files import CheckpointFiles
@@ -96,7 +97,7 @@ class ResumableModel(CheckpointFiles):
         results = {name: {metric: {**best, 'val': float(best['val'])} for metric, best in metrics.items()}
                    for name, metrics in getattr(self, 'best_metric_results', {}).items()}  # NumPy's floats are refused
         return {'manual_seed': int(self.opt['manual_seed']), 'world_size': int(self.opt['world_size']),
-                'best_metric_results': results, 'best': self._best}
+                'best_metric_results': results, 'best': self._best, 'options': recorded_options(self.opt)}
 
     def load_run_state(self, resume_state: dict[str, Any]) -> None:
         """Restores ``run_state``, and repeats a validation that the run may have been killed in.
@@ -115,6 +116,10 @@ class ResumableModel(CheckpointFiles):
         if saved.get('manual_seed', self.opt['manual_seed']) != self.opt['manual_seed']:
             logger.warning(f'manual_seed is {self.opt["manual_seed"]}, the run began with {saved["manual_seed"]}: it '
                            'goes on with other draws than without the interruption.')
+        differ = changes(saved['options'], recorded_options(self.opt)) if 'options' in saved else ''
+        if differ:
+            logger.warning(f'Options that differ from those of the interrupted run: {differ}. Optimisers and '
+                           'schedulers go on with what was saved: learning rates, betas, milestones.')
         val = self.opt.get('val')
         if val is not None and self.iteration % val['val_freq'] == 0 and self._validation_sets():
             logger.info(f'The validation of iteration {self.iteration} is repeated: it came after the training state.')
