@@ -36,8 +36,8 @@ def check_step_options(opt: Mapping[str, Any], dil: DILOptions) -> None:
                           'step would be taken; allowed: at most total_iter')
     left = int(train['total_iter']) % train.get('accum_iter', 1)
     if left and dil.variant != 'erm':
-        sys.stderr.write(f'Warning: train.accum_iter is {train["accum_iter"]} and total_iter {train["total_iter"]}: the '
-                         f'last {left} meta-gradients lead to no step.\n')
+        sys.stderr.write(f'Warning: train.accum_iter is {train["accum_iter"]} and total_iter {train["total_iter"]}: '
+                         f'the last {left} meta-gradients lead to no step.\n')
     if dil.micro_batch is not None:
         _check_means(train)
 
