@@ -157,5 +157,8 @@ def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
     """``torch.save`` of a file that takes the place of ``path`` only when it is whole and on disk; it has a digest."""
     with whole_file(path) as file:
         digesting = DigestingFile(file)
-        torch.save(content, cast(IO[bytes], digesting))
+        try:
+            torch.save(content, cast(IO[bytes], digesting))
+        except RuntimeError as error:
+            raise digesting.failure or error from None
         digesting.finish()

@@ -1,5 +1,6 @@
 """Whether virtual updates diverge: an inner step that is too long multiplies the loss that it should lower."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,17 @@ class Growth(NamedTuple):
     def diverges(self) -> bool:
         """Whether the loss at the virtual parameters is more than ``LARGEST_GROWTH`` times that at ``theta``."""
         return self.before < float('inf') and not self.after <= LARGEST_GROWTH * self.before
+
+    @property
+    def remedy(self) -> float:
+        """By this much a virtual update that diverges should be shorter, at least.
+
+        The loss grows with the square of a step that is far too long, so its square root, and a margin; in powers of
+        ten.
+        """
+        if not math.isfinite(self.after) or self.before <= 0:
+            return 10.0
+        return 10.0 ** max(1, math.ceil(math.log10(self.after / self.before) / 2 + 0.5))
 
 
 def growth(loss: NetworkLoss, params: Params, batch: MetaBatch, step: MetaGradient) -> Growth | None:

@@ -319,3 +319,12 @@ def test_parameters_that_are_taken_in_place_of_others_are_named(base, pipeline):
     pipeline(base)
     log, = (root / 'experiments/again').glob('train_*.log')
     assert "has no 'params_ma' (path.param_key_g); 'params' is taken" in log.read_text()
+
+
+def test_an_option_file_runs_no_code(base, tmp_path, monkeypatch):
+    from basicsr.utils.options import parse_options
+    monkeypatch.setattr('sys.argv', ['train', '-opt', str(tmp_path / 'x.yml')])
+    (tmp_path / 'x.yml').write_text(f'name: !!python/object/apply:os.mkdir ["{tmp_path / "made"}"]')
+    with pytest.raises(OptionError, match='-opt: not a YAML file'):
+        parse_options(str(tmp_path))
+    assert not (tmp_path / 'made').exists()

@@ -111,8 +111,8 @@ class DILModel(ResumableModel, SpreadValidationModel):
         self._pbar = tqdm(
             total=int(train['total_iter']), unit='iter', dynamic_ncols=True,
             disable=rank != 0 or not self.opt.get('logger', {}).get('pbar', False))
-        if self.outer.accum_iter > 1:  # the schedule counts iterations, and the first ones lead to no step
-            warnings.filterwarnings('ignore', r'Detected call of `lr_scheduler\.step\(\)` before', UserWarning)
+        # the schedule counts iterations; the first of them may lead to no step (accum_iter, skipped steps)
+        warnings.filterwarnings('ignore', r'Detected call of `lr_scheduler\.step\(\)` before', UserWarning)
         logger = get_root_logger()
         logger.info(f'DIL variant {self.dil.variant}; confounders: {", ".join(self.distortions.labels)}')
         for name in self.dil.unused():
@@ -245,6 +245,10 @@ class DILModel(ResumableModel, SpreadValidationModel):
     def confounder_labels(self) -> list[str]:
         """The confounders, by name."""
         return list(self.distortions.labels)
+
+    def skipped_in_a_row(self) -> int:
+        """So many of the last steps were skipped since their numbers are not finite."""
+        return self.watch.skipped.in_a_row()
 
     def training_state(self) -> dict[str, Any]:
         """The variant's state, the generators, and what a step in several parts has so far."""
