@@ -103,7 +103,7 @@ def complete_options(opt: dict[str, Any]) -> None:
                               f'by {distortions.scale}; set scale in its entries (where the type has it) or at the top '
                               'level')
         _check_batch_size(opt, dil, distortions)
-        _warn_of_pairs(opt, dil)
+        _check_use_of_pairs(opt, dil)
     elif opt['is_train'] and 'dil' in (opt.get('train') or {}):
         sys.stderr.write(f'Warning: train.dil has no effect with model_type {opt.get("model_type")} (only {MODEL}).\n')
     for name, dataset in opt['datasets'].items():
@@ -238,9 +238,12 @@ def import_modules(opt: Mapping[str, Any]) -> None:
                               'folder or of the Python path') from None
 
 
-def _warn_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
+def _check_use_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
     train = opt['datasets'].get('train', {})
     if train.get('type') != DATASET and train.get('dataroot_lq') and dil.variant in ('sf', 'erm'):
+        if dil.variant == 'erm' and dil.erm_sampling == 'serial':
+            raise OptionError('train.dil.erm_sampling: serial, but datasets.train is of type '
+                              f'{train["type"]}, of whose pairs nobody knows the confounders; allowed: mixed')
         effect = {'sf': 'sf has no query batch: dataroot_lq has no effect (pf, ss and ps use it)',
                   'erm': 'erm trains on the pairs: the distortions block has no effect'}[dil.variant]
         sys.stderr.write(f'Warning: datasets.train is of type {train["type"]}, and {effect}.\n')

@@ -84,6 +84,10 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     erm_steps: Annotated[Annotated[int, Meta(ge=1)] | UnsetType,
                          Meta(description='Plain optimiser steps of erm per iteration. Default: the number of '
                               'confounders, so that erm sees as many image gradients as sf.')] = UNSET
+    erm_sampling: Annotated[Literal['mixed', 'serial'] | UnsetType,
+                            Meta(description='The distortions of a plain step of erm. mixed: one per sample, drawn. '
+                                 'serial: one per step, all confounders in turn in shuffled order, as the inner steps '
+                                 'of sf have them; not with pairs of unknown distortions. Default: mixed.')] = UNSET
     max_skipped: Annotated[Annotated[int, Meta(ge=1)],
                            Meta(description='A step whose losses or gradient are not finite is skipped, and counted in '
                                 'the log; after so many in a row the run ends, and the batch is kept in '
@@ -100,7 +104,7 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def unused(self) -> list[str]:
         """Options that were set and that this variant has no use for."""
         users = {'inner': ('sf', 'pf', 'ss', 'ps'), 'hvp': ('ss', 'ps'), 'recompute': ('ss', 'ps'), 'order': ('sf', ),
-                 'erm_steps': ('erm', )}
+                 'erm_steps': ('erm', ), 'erm_sampling': ('erm', )}
         return [name for name, variants in users.items()
                 if getattr(self, name) is not UNSET and self.variant not in variants]
 

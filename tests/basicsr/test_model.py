@@ -24,6 +24,7 @@ VARIANTS = {
     'ss': {'variant': 'ss', 'inner': {'type': 'SGD', 'lr': 0.01}},
     'ps': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.01}, 'hvp': 'finite_difference'},
     'erm': {'variant': 'erm', 'erm_steps': 2},
+    'erm serial': {'variant': 'erm', 'erm_sampling': 'serial', 'patches': 'fresh'},
 }
 ARCHS = {
     'RRDBNet': {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 1, 'num_feat': 4, 'num_block': 1,
@@ -206,6 +207,9 @@ def test_data_set_of_pairs(base, crops, pipeline, parsed):
     batch, = model.sampler.sample(gt, lq)
     assert torch.equal(batch.query.lq, lq)
     assert all(torch.equal(pair.gt, gt) for pair in batch.confounders)
+    base['train']['dil'] = VARIANTS['erm serial']
+    with pytest.raises(OptionError, match='erm_sampling: serial, but datasets.train is of type PairedImageDataset'):
+        parsed(base)
     base['distortions'] = None
     with pytest.raises(OptionError, match='distortions: the block is missing'):
         parsed(base)
@@ -281,7 +285,7 @@ def test_state_of_another_kind_of_device(base, pipeline, parsed):
         model.sampler.load_state_dict(state['dil']['sampler'])
 
 
-@pytest.mark.parametrize(('variant', 'workers'), [('sf', 0), ('ps', 2), ('erm', 0)])
+@pytest.mark.parametrize(('variant', 'workers'), [('sf', 0), ('ps', 2), ('erm', 0), ('erm serial', 0)])
 def test_interrupted_equals_uninterrupted(base, pipeline, variant, workers):
     """Killed after 4 of 6 iterations and resumed: the same weights, bit for bit (one process, CPU)."""
     base['train'].update(dil=VARIANTS[variant], total_iter=6)

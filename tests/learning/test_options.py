@@ -103,7 +103,8 @@ def test_patches_outputs_and_erm_steps_are_read() -> None:
     ('{variant: pf, inner: {type: Adam}, order: fixed}', ['order']),
     ('{variant: ss, inner: {type: SGD}, hvp: exact}', []),
     ('{variant: ps, hvp: exact, erm_steps: 2, patches: fresh}', ['erm_steps']),
-    ('{variant: erm, erm_steps: 4}', []),
+    ('{variant: erm, erm_steps: 4, erm_sampling: serial}', []),
+    ('{variant: sf, erm_sampling: mixed}', ['erm_sampling']),
     ('{variant: erm, inner: {type: SGD}, hvp: exact, order: fixed}', ['inner', 'hvp', 'order']),
     ('{variant: sf, hvp: exact}', ['hvp']),
 ])
@@ -121,6 +122,7 @@ MISTAKES = {
     '{variant: sf, order: random}': ['train.dil.order', "'random'", 'shuffled, fixed'],
     '{variant: sf, patches: other}': ['train.dil.patches', "'other'", 'same, fresh'],
     '{variant: sf, outputs: middle}': ['train.dil.outputs', "'middle'", 'all, first, last'],
+    '{variant: erm, erm_sampling: single}': ['train.dil.erm_sampling', "'single'", 'mixed, serial'],
     '{variant: erm, erm_steps: 0}': ['train.dil.erm_steps', '0', '>= 1'],
     '{variant: erm, erm_steps: 2.5}': ['train.dil.erm_steps', '2.5', 'a whole number'],
     '{variant: ss, inner: {type: SGD, lr: 0}}': ['train.dil.inner.lr', 'got 0', '> 0'],

@@ -119,9 +119,10 @@ class DILModel(ResumableModel, SpreadValidationModel):
             logger.warning(f'train.dil.{name} has no effect with variant {self.dil.variant}.')
 
     def _sampler(self, current_iter: int) -> MetaBatchSampler:
-        seed = sampler_seed(int(self.opt['manual_seed']), self.opt['rank'], current_iter)
+        seed, common = (sampler_seed(int(self.opt['manual_seed']), rank, current_iter)
+                        for rank in (self.opt['rank'], 0))
         return build_sampler(self.dil, self.distortions, seed, self.device, patch_size(self.opt),
-                             self.opt.get('queue_size'))
+                             self.opt.get('queue_size'), common)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Moves a batch to the device: ``gt``, and where the data set gives them ``lq``, ``counterfactuals`` and pairs.
