@@ -44,11 +44,14 @@ class SGD(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field='ty
 
 
 class Adam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field='type', tag='Adam'):
-    """Adam with moments that persist across meta-steps; the defaults are those of the authors' released training."""
+    """Adam; the defaults are those of the authors' released training."""
 
     lr: Annotated[Positive, Meta(description='The inner learning rate.')] = 1e-4
     betas: Annotated[tuple[Beta, Beta], Meta(description='Decay rates of the moments.')] = (0.0, 0.999)
     eps: Annotated[Positive, Meta(description='Added to the denominator.')] = 1e-8
+    persistent: Annotated[bool, Meta(description='true: the moments persist from one meta-step to the next. false: they '
+                                     'start anew with every walk, whose first step is then lr times the sign of the '
+                                     'gradient.')] = True
 
 
 class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +156,7 @@ def build_variant(options: DILOptions,
         return ParallelSecondOrder(inner.lr, _inner_gradient(options), average, mark)
     if isinstance(inner, Adam):
         walk = ReptileWalk(params, partial(torch.optim.Adam, lr=inner.lr, betas=inner.betas, eps=inner.eps,
-                                           **_at_once(params)), average)
+                                           **_at_once(params)), average, inner.persistent)
     else:
         walk = ReptileWalk(params, partial(torch.optim.SGD, lr=inner.lr, **_at_once(params)), average)
     if options.variant == 'pf':

@@ -51,6 +51,12 @@ def test_inner_adam(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', ['sf', 'pf'])
+def test_moments_persist_unless_they_shall_not(name: str) -> None:
+    for text, persistent in (('', True), (', persistent: true', True), (', persistent: false', False)):
+        assert build(f'{{variant: {name}, inner: {{type: Adam{text}}}}}').walk.persistent is persistent
+
+
+@pytest.mark.parametrize('name', ['sf', 'pf'])
 def test_inner_sgd_is_plain(name: str) -> None:
     optimizer = build(f'{{variant: {name}, inner: {{type: SGD, lr: 0.01}}}}').walk.optimizer
     assert type(optimizer) is torch.optim.SGD
@@ -138,6 +144,8 @@ MISTAKES = {
     '{variant: sf, inner: {type: Adam, betas: [0.9]}}': ['train.dil.inner.betas', '[0.9]', 'length 2'],
     '{variant: sf, inner: {type: Adam, betas: [0.9, 1]}}': ['train.dil.inner.betas[1]', 'got 1', '< 1'],
     '{variant: sf, inner: {type: Adam, eps: 0}}': ['train.dil.inner.eps', 'got 0', '> 0'],
+    '{variant: sf, inner: {type: Adam, persistent: 1}}': ['train.dil.inner.persistent', '1', 'bool'],
+    '{variant: sf, inner: {type: SGD, persistent: false}}': ['train.dil.inner', "'persistent'", 'allowed: lr, type'],
     '{variant: sf, inner: {type: RMSprop}}': ['train.dil.inner.type', "'RMSprop'", 'SGD, Adam'],
     '{variant: sf, inner: {lr: 0.1}}': ['train.dil.inner', 'type'],
     '{variant: sf, inner: SGD}': ['train.dil.inner', "'SGD'"],

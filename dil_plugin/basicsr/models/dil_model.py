@@ -80,10 +80,13 @@ class DILModel(ResumableModel, SpreadValidationModel):
         return torch.channels_last if self.opt.get('train', {}).get('channels_last') else torch.preserve_format
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
-        """As BasicSR's; on a GPU one kernel for all parameters, which leaves a step out without asking the host."""
+        """As BasicSR's, and SGD; on a GPU one kernel for all parameters, which asks no host to leave a step out."""
         params = list(params)
-        optimizer: torch.optim.Optimizer = super().get_optimizer(optim_type, params, lr,
-                                                                 **{**fused_on_gpus(params), **kwargs})
+        kwargs = {**fused_on_gpus(params), **kwargs}
+        if 'betas' in kwargs:
+            kwargs['betas'] = [float(beta) for beta in kwargs['betas']]  # torch refuses [0, 0.999]
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(params, lr, **kwargs) if optim_type == 'SGD' else \
+            super().get_optimizer(optim_type, params, lr, **kwargs)
         keep_fused(optimizer)
         return optimizer
 

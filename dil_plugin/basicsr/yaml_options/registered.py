@@ -16,13 +16,29 @@ Reduction = Literal['mean', 'sum']  # BasicSR's third, none, gives no number to 
 
 
 class Adam(Block, frozen=True, kw_only=True):
-    """torch.optim.Adam; the only optimiser that BasicSR knows."""
+    """torch.optim.Adam, the only optimiser that BasicSR knows itself."""
 
     lr: Annotated[Positive, Meta(description='Learning rate.')]
     betas: Annotated[tuple[Rate, Rate], Meta(description='Decay rates of the moments.')] = (0.9, 0.999)
     eps: Annotated[Positive, Meta(description='Added to the denominator.')] = 1e-8
     weight_decay: Annotated[Weight, Meta(description='L2 penalty.')] = 0
     amsgrad: Annotated[bool, Meta(description='The AMSGrad variant.')] = False
+
+
+class SGD(Block, frozen=True, kw_only=True):
+    """torch.optim.SGD. With sf the step is theta + lr (phi_n - theta): Reptile, and Fish where SGD is inside too."""
+
+    lr: Annotated[Positive, Meta(description='Learning rate; with sf and pf the step length epsilon of the '
+                                 'interpolation.')]
+    momentum: Annotated[Rate, Meta(description='Decay rate of the velocity; 0: none.')] = 0
+    dampening: Annotated[Rate, Meta(description='Takes so much off the share of a new gradient in the velocity.')] = 0
+    weight_decay: Annotated[Weight, Meta(description='L2 penalty.')] = 0
+    nesterov: Annotated[bool, Meta(description="Nesterov's momentum; with momentum and without dampening.")] = False
+
+    def __post_init__(self) -> None:
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise ValueError(f'.nesterov: true, with momentum {self.momentum:g} and dampening {self.dampening:g}; '
+                             'allowed: with a momentum and no dampening')
 
 
 class MultiStepLR(Block, frozen=True, kw_only=True):
@@ -168,7 +184,7 @@ class SwinIR(Block, frozen=True, kw_only=True):
 
 NETWORKS: dict[str, type[Block]] = {'RRDBNet': RRDBNet, 'RRDBNetNoUpsample': RRDBNetNoUpsample, 'SwinIR': SwinIR,
                                     'MSRResNet': MSRResNet}
-OPTIMIZERS: dict[str, type[Block]] = {'Adam': Adam}
+OPTIMIZERS: dict[str, type[Block]] = {'Adam': Adam, 'SGD': SGD}
 SCHEDULERS: dict[str, type[Block]] = {'MultiStepLR': MultiStepLR, 'MultiStepRestartLR': MultiStepLR,
                                       'CosineAnnealingRestartLR': CosineAnnealingRestartLR}
 LOSSES: dict[str, type[Block]] = {'L1Loss': L1Loss, 'MSELoss': MSELoss, 'CharbonnierLoss': CharbonnierLoss,
