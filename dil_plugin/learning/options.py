@@ -49,9 +49,9 @@ class Adam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field='t
     lr: Annotated[Positive, Meta(description='The inner learning rate.')] = 1e-4
     betas: Annotated[tuple[Beta, Beta], Meta(description='Decay rates of the moments.')] = (0.0, 0.999)
     eps: Annotated[Positive, Meta(description='Added to the denominator.')] = 1e-8
-    persistent: Annotated[bool, Meta(description='true: the moments persist from one meta-step to the next. false: they '
-                                     'start anew with every walk, whose first step is then lr times the sign of the '
-                                     'gradient.')] = True
+    persistent: Annotated[bool, Meta(description='true: the moments persist from one meta-step to the next. false: '
+                                     'they start anew with every walk, whose first step is then lr times the sign of '
+                                     'the gradient.')] = True
 
 
 class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

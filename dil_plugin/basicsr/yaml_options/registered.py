@@ -141,6 +141,8 @@ class RRDBNetNoUpsample(Block, frozen=True, kw_only=True):
     num_feat: Annotated[Size, Meta(description="As RRDBNet's.")] = 64
     num_block: Annotated[Size, Meta(description="As RRDBNet's.")] = 23
     num_grow_ch: Annotated[Size, Meta(description="As RRDBNet's.")] = 32
+    bias: Annotated[bool, Meta(description='Whether convolutions have biases. false: a bias-free network, f(a x) = a '
+                               'f(x) for a > 0 (Mohan et al., ICLR 2020).')] = True
 
 
 class MSRResNet(Block, frozen=True, kw_only=True):
