@@ -144,7 +144,7 @@ MISTAKES = {
     '{variant: sf, inner: {type: Adam, betas: [0.9]}}': ['train.dil.inner.betas', '[0.9]', 'length 2'],
     '{variant: sf, inner: {type: Adam, betas: [0.9, 1]}}': ['train.dil.inner.betas[1]', 'got 1', '< 1'],
     '{variant: sf, inner: {type: Adam, eps: 0}}': ['train.dil.inner.eps', 'got 0', '> 0'],
-    '{variant: sf, inner: {type: Adam, persistent: 1}}': ['train.dil.inner.persistent', '1', 'bool'],
+    '{variant: sf, inner: {type: Adam, persistent: 1}}': ['train.dil.inner.persistent', '1', 'true or false'],
     '{variant: sf, inner: {type: SGD, persistent: false}}': ['train.dil.inner', "'persistent'", 'allowed: lr, type'],
     '{variant: sf, inner: {type: RMSprop}}': ['train.dil.inner.type', "'RMSprop'", 'SGD, Adam'],
     '{variant: sf, inner: {lr: 0.1}}': ['train.dil.inner', 'type'],
