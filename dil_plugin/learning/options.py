@@ -91,6 +91,15 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                             Meta(description='The distortions of a plain step of erm. mixed: one per sample, drawn. '
                                  'serial: one per step, all confounders in turn in shuffled order, as the inner steps '
                                  'of sf have them; not with pairs of unknown distortions. Default: mixed.')] = UNSET
+    deploy: Annotated[Literal['theta', 'phi'] | UnsetType,
+                      Meta(description='Which network of ss and ps is validated and saved as params. phi: the '
+                           'virtually updated one, whose loss they minimise, by one step of the inner lr on the mean '
+                           'loss of deploy_patches under all confounders (of ss, too); the trained theta is saved as '
+                           'params_theta, from which a resumed run goes on. Not with ema_decay, nor in mmagic. '
+                           'Default: theta.')] = UNSET
+    deploy_patches: Annotated[Annotated[int, Meta(ge=1)] | UnsetType,
+                              Meta(description='deploy: phi. Training patches, drawn once at the start; those of '
+                                   'training stay as they are. Default: 128.')] = UNSET
     max_skipped: Annotated[Annotated[int, Meta(ge=1)],
                            Meta(description='A step whose losses or gradient are not finite is skipped, and counted in '
                                 'the log; after so many in a row the run ends, and the batch is kept in '
@@ -100,6 +109,9 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.variant in ('ss', 'ps') and isinstance(self.inner, Adam):
             raise ValueError(f'.inner.type: variant {self.variant} differentiates through a gradient step (Eq. 3); '
                              "got 'Adam', allowed: SGD")
+        if self.deploy == 'phi' and self.variant not in ('ss', 'ps'):
+            raise ValueError(f'.deploy: phi, but variant {self.variant} minimises no loss at virtually updated '
+                             'parameters; allowed: theta, or variant ss or ps')
         if self.recompute is not UNSET and self.hvp == 'finite_difference':
             raise ValueError(f'.recompute: {str(self.recompute).lower()}, but hvp finite_difference holds no graphs; '
                              'allowed: with hvp exact')
@@ -107,7 +119,8 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def unused(self) -> list[str]:
         """Options that were set and that this variant has no use for."""
         users = {'inner': ('sf', 'pf', 'ss', 'ps'), 'hvp': ('ss', 'ps'), 'recompute': ('ss', 'ps'), 'order': ('sf', ),
-                 'erm_steps': ('erm', ), 'erm_sampling': ('erm', )}
+                 'erm_steps': ('erm', ), 'erm_sampling': ('erm', ), 'deploy': ('ss', 'ps'),
+                 'deploy_patches': ('ss', 'ps') if self.deploy == 'phi' else ()}
         return [name for name, variants in users.items()
                 if getattr(self, name) is not UNSET and self.variant not in variants]
 
@@ -115,6 +128,13 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def differentiates_twice(self) -> bool:
         """Whether the network's gradient is differentiated once more."""
         return self.variant in ('ss', 'ps') and self.hvp != 'finite_difference'
+
+    @property
+    def patches_to_deploy(self) -> int | None:
+        """How many patches the virtual update of the deployed network takes; None: ``theta`` is deployed."""
+        if self.deploy != 'phi':
+            return None
+        return 128 if isinstance(self.deploy_patches, UnsetType) else self.deploy_patches
 
     @property
     def inner_or_default(self) -> SGD | Adam:

@@ -68,6 +68,9 @@ def parse_model_options(raw: Mapping[str, Any]) -> tuple[ModelOptions, Distortio
     if 'max_skipped' in block['dil']:
         raise OptionError(f"model.dil.max_skipped: {block['dil']['max_skipped']}, but mmengine's optimiser takes the "
                           'steps of a DILEditModel, and skips none in float32 and bfloat16; remove it')
+    if options.dil.patches_to_deploy is not None:
+        raise OptionError("model.dil.deploy: 'phi', which validates and saves another network than it trains; a "
+                          "DILEditModel saves the trained one; allowed: 'theta' (BasicSR's DILModel has both)")
     distortions = parse_distortions(block['distortions'], 'model.distortions')
     if options.gt_size is not None and options.gt_size % distortions.scale:
         raise OptionError(f'model.gt_size: {options.gt_size}; allowed: multiples of {distortions.scale}, by which the '

@@ -111,6 +111,9 @@ def test_patches_outputs_and_erm_steps_are_read() -> None:
     ('{variant: ps, hvp: exact, erm_steps: 2, patches: fresh}', ['erm_steps']),
     ('{variant: erm, erm_steps: 4, erm_sampling: serial}', []),
     ('{variant: sf, erm_sampling: mixed}', ['erm_sampling']),
+    ('{variant: ps, deploy: phi, deploy_patches: 8}', []),
+    ('{variant: ss, deploy: theta, deploy_patches: 8}', ['deploy_patches']),
+    ('{variant: erm, deploy: theta}', ['deploy']),
     ('{variant: erm, inner: {type: SGD}, hvp: exact, order: fixed}', ['inner', 'hvp', 'order']),
     ('{variant: sf, hvp: exact}', ['hvp']),
 ])
@@ -129,6 +132,8 @@ MISTAKES = {
     '{variant: sf, patches: other}': ['train.dil.patches', "'other'", 'same, fresh'],
     '{variant: sf, outputs: middle}': ['train.dil.outputs', "'middle'", 'all, first, last'],
     '{variant: erm, erm_sampling: single}': ['train.dil.erm_sampling', "'single'", 'mixed, serial'],
+    '{variant: pf, deploy: phi}': ['train.dil.deploy', 'phi', 'variant pf', 'allowed: theta, or variant ss or ps'],
+    '{variant: ps, deploy: Phi}': ['train.dil.deploy', "'Phi'", 'theta, phi'],
     '{variant: erm, erm_steps: 0}': ['train.dil.erm_steps', '0', '>= 1'],
     '{variant: erm, erm_steps: 2.5}': ['train.dil.erm_steps', '2.5', 'a whole number'],
     '{variant: ss, inner: {type: SGD, lr: 0}}': ['train.dil.inner.lr', 'got 0', '> 0'],

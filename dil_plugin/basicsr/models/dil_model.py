@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
+from dil_plugin.basicsr.models.deployed_network import build_deployed
+from dil_plugin.basicsr.models.deploying_model import DeployingModel
 from dil_plugin.basicsr.models.numerical_watch import NumericalWatch
-from dil_plugin.basicsr.models.resumable_model import ResumableModel
 from dil_plugin.basicsr.models.spread_validation import SpreadValidationModel
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
@@ -33,7 +34,7 @@ PARTS = ('synthesis', 'inner', 'outer')
 
 
 @MODEL_REGISTRY.register()
-class DILModel(ResumableModel, SpreadValidationModel):
+class DILModel(DeployingModel, SpreadValidationModel):
     """``SRModel`` whose gradient is one of DIL's meta-gradients.
 
     Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the
@@ -118,6 +119,8 @@ class DILModel(ResumableModel, SpreadValidationModel):
         warnings.filterwarnings('ignore', r'Detected call of `lr_scheduler\.step\(\)` before', UserWarning)
         logger = get_root_logger()
         logger.info(f'DIL variant {self.dil.variant}; confounders: {", ".join(self.distortions.labels)}')
+        self.deployed = build_deployed(self.opt, self.dil, self.distortions, self.loss, self.precision.dtype,
+                                       self._prepared)
         for name in self.dil.unused():
             logger.warning(f'train.dil.{name} has no effect with variant {self.dil.variant}.')
 
@@ -163,6 +166,8 @@ class DILModel(ResumableModel, SpreadValidationModel):
             stepped = self.watch.took(outcome, steps[-1]) or stepped
         self.watch.finish(current_iter, batches, steps, self.files)
         self.common_buffers()
+        if self.deployed is not None:
+            self.deployed.forget()
         if stepped and self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         self.stopwatch.mark('outer')
@@ -182,8 +187,10 @@ class DILModel(ResumableModel, SpreadValidationModel):
         if self.pairs is not None:
             return self.sampler.sample_pairs(*self.pairs)
         # here and not in feed_data, which validation calls too
-        gt = usm_sharpen(self.gt) if self.sharpens else self.gt
-        return self.sampler.sample(gt, self.lq, self.counterfactuals)
+        return self.sampler.sample(self._prepared(self.gt), self.lq, self.counterfactuals)
+
+    def _prepared(self, gt: Tensor) -> Tensor:
+        return usm_sharpen(gt) if self.sharpens else gt
 
     def _criterion(self, output: Tensor, gt: Tensor) -> Tensor:
         """The sum of the losses that the YAML names, a scalar."""
