@@ -14,6 +14,7 @@ from dil_plugin.distortions import DistortionSet
 from dil_plugin.distortions.distortion_set import gather, members_of
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch, Pair
+from dil_plugin.learning.mldg import check_held_out
 from dil_plugin.learning.options import VARIANTS, DILOptions
 from dil_plugin.pair_pool import PairPool, cropped, replaced
 
@@ -51,13 +52,13 @@ class MetaBatchSampler:
         uses_confounders: Whether the variant takes inner steps.
         uses_query: Whether it has an outer loss.
         patches: ``same`` or ``fresh``.
-        erm_steps: Plain steps per iteration where there are no inner steps; None: one per confounder.
+        erm_steps: Plain steps per iteration without inner steps; None: one per confounder.
         seed: Seeds the draws; differs between ranks.
         device: Where the patches are.
         crop: Side of the patches that are cut from distorted ones (``gt_size``), at the same random place from all
             versions of a meta-batch, as Real-ESRNet does it; what is smaller already stays. None: nothing is cut.
-        queue_size: Rows of the training pair pool (``PairPool``); None: no pool.
-        order_seed: Seeds the order of serial sampling in ERM; the same on all ranks. None: mixed sampling.
+        queue_size: Rows of the training pair pool (``PairPool``); None: none.
+        order_seed: Seeds the order of serial sampling (ERM), on all ranks the same. None: mixed.
     """
 
     def __init__(self,
@@ -103,8 +104,8 @@ class MetaBatchSampler:
             raise OptionError(f'queue_size: {self.pool.size} is no multiple of {rows}, the groups that an iteration '
                               f'makes of {key} {batch_size}; allowed: {rows}, {2 * rows}, {3 * rows}, …')
         if self.pool is not None and self.order is not None and self.erm_steps % len(self.distortions):
-            raise OptionError(f'train.dil.erm_steps: {self.erm_steps}, but with queue_size and erm_sampling: serial '
-                              f'the pool keeps each confounder apart; allowed: multiples of {len(self.distortions)}')
+            raise OptionError(f'train.dil.erm_steps: {self.erm_steps}; allowed with queue_size and erm_sampling: '
+                              f'serial: multiples of {len(self.distortions)}, so that the pool can keep each apart')
 
     def sample(self, gt: Tensor, lq: Tensor | None = None, counterfactuals: Tensor | None = None) -> list[MetaBatch]:
         """The meta-batches of one iteration.
@@ -180,7 +181,7 @@ class MetaBatchSampler:
             slots = self._erm_slots(batch_size)
             if self.order is not None:
                 return self._in_turn(self.order, lambda turns: [Pair(lq[slot, i], gt[slot, i])
-                                                                for i, slot in zip(turns, slots, strict=True)])
+                                                                for slot, i in zip(slots, turns, strict=True)])
             return self._pooled([MetaBatch((), self._one_set_each(lq[slot], gt[slot])) for slot in slots])
         slots = [slice(None)] * (n + 1) if self.patches == 'same' else self._slots(batch_size)
         confounders = [Pair(lq[slots[i], i], gt[slots[i], i]) for i in range(n)]
@@ -222,13 +223,13 @@ class MetaBatchSampler:
         return [Pair(*pair) for pair in zip(lqs, cleans, strict=True)]
 
     def _in_turn(self, order: torch.Generator, make: Callable[[list[int]], list[Pair]]) -> list[MetaBatch]:
-        """Plain steps, made by ascending confounder: so the pool exchanges a patch for others of its confounder."""
+        """Plain steps, made by ascending confounder, which the pool keeps apart by their places."""
         while len(self._turns) < self.erm_steps:
             self._turns += torch.randperm(len(self.distortions), generator=order).tolist()
         turns, self._turns = self._turns[:self.erm_steps], self._turns[self.erm_steps:]
-        made = self._pooled([MetaBatch((), query) for query in make(sorted(turns))])
-        steps = sorted(range(len(turns)), key=turns.__getitem__)
-        return [batch for _, batch in sorted(zip(steps, made, strict=True), key=lambda one: one[0])]
+        steps = sorted(range(self.erm_steps), key=turns.__getitem__)
+        made = dict(zip(steps, self._pooled([MetaBatch((), query) for query in make(sorted(turns))]), strict=True))
+        return [made[step] for step in range(self.erm_steps)]
 
     def _drawn(self, gt: Tensor, counterfactuals: Tensor, slot: slice) -> Pair:
         """One of the versions that the workers made for each sample."""
@@ -288,6 +289,8 @@ def build_sampler(options: DILOptions,
         order_seed: Of serial sampling in ERM; must be the same on all ranks.
     """
     variant = VARIANTS[options.variant]
+    if options.variant == 'mldg':
+        check_held_out(options.held_out_or_default, len(distortions))
     erm_steps = None if options.erm_steps is UNSET else options.erm_steps
     return MetaBatchSampler(distortions, variant.uses_confounders, variant.uses_query, options.patches, erm_steps, seed,
                             device, crop, queue_size, order_seed if options.erm_sampling == 'serial' else None)

@@ -240,12 +240,12 @@ def import_modules(opt: Mapping[str, Any]) -> None:
 
 def _check_use_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
     train = opt['datasets'].get('train', {})
-    if train.get('type') != DATASET and train.get('dataroot_lq') and dil.variant in ('sf', 'erm'):
+    if train.get('type') != DATASET and train.get('dataroot_lq') and dil.variant in ('sf', 'mldg', 'erm'):
         if dil.variant == 'erm' and dil.erm_sampling == 'serial':
             raise OptionError('train.dil.erm_sampling: serial, but datasets.train is of type '
                               f'{train["type"]}, of whose pairs nobody knows the confounders; allowed: mixed')
-        effect = {'sf': 'sf has no query batch: dataroot_lq has no effect (pf, ss and ps use it)',
-                  'erm': 'erm trains on the pairs: the distortions block has no effect'}[dil.variant]
+        effect = 'erm trains on the pairs: the distortions block has no effect' if dil.variant == 'erm' else \
+            f'{dil.variant} has no query batch: dataroot_lq has no effect (pf, ss and ps use it)'
         sys.stderr.write(f'Warning: datasets.train is of type {train["type"]}, and {effect}.\n')
 
 

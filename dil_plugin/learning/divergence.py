@@ -40,8 +40,9 @@ def growth(loss: NetworkLoss, params: Params, batch: MetaBatch, step: MetaGradie
     """What virtual updates did to the loss of the batches that were evaluated after them.
 
     These are the query batch of ``pf``, ``ss`` and ``ps``, and the confounders of ``sf`` (of whose walk all but the
-    first step start at a ``phi``). The losses at ``theta`` are evaluated here, without gradients: losses of different
-    batches, or of different confounders, say nothing by their ratio.
+    first step start at a ``phi``) and of ``mldg`` (whose held-out ones are evaluated at ``phi``). The losses at
+    ``theta`` are evaluated here, without gradients: losses of different batches, or of different confounders, say
+    nothing by their ratio.
 
     Args:
         loss: Of the network.
@@ -54,8 +55,9 @@ def growth(loss: NetworkLoss, params: Params, batch: MetaBatch, step: MetaGradie
     """
     if step.inner_losses is None:
         return None
-    pairs = list(batch.confounders) if step.outer_loss is None or batch.query is None else [batch.query]
-    after = step.inner_losses.mean() if step.outer_loss is None else step.outer_loss
+    query = None if step.outer_loss is None else batch.query
+    pairs = list(batch.confounders) if query is None else [query]
+    after = step.inner_losses.mean() if query is None or step.outer_loss is None else step.outer_loss
     probe = without_buffer_updates(
         NetworkLoss(loss.network, loss.criterion, loss.outputs, loss.micro_batch, None, loss.memory_format))
     devices = sorted({p.device.index for p in params.values() if p.is_cuda})

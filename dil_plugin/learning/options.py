@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import hessian
 from dil_plugin.learning.forward_passes import Checkpointed, Compiled, ForwardPass
+from dil_plugin.learning.mldg import MLDG
 from dil_plugin.learning.objective import NetworkLoss
 from dil_plugin.learning.types import Average, Mark, Params
 from dil_plugin.learning.variants import (
@@ -31,7 +32,11 @@ VARIANTS: dict[str, type[Variant]] = {
     'pf': ParallelFirstOrder,
     'ss': SerialSecondOrder,
     'ps': ParallelSecondOrder,
+    'mldg': MLDG,
 }
+
+SECOND_ORDER = ('ss', 'ps', 'mldg')
+"""Variants that differentiate through a gradient step; the others take steps of an optimiser."""
 
 Positive = Annotated[float, Meta(gt=0)]
 Beta = Annotated[float, Meta(ge=0, lt=1)]
@@ -57,18 +62,19 @@ class Adam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field='t
 class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The block ``train.dil``."""
 
-    variant: Annotated[Literal['sf', 'pf', 'ss', 'ps', 'erm'],
-                       Meta(description='Serial or parallel sampling, first or second order; erm is the baseline.')]
+    variant: Annotated[Literal['sf', 'pf', 'ss', 'ps', 'erm', 'mldg'],
+                       Meta(description='Serial or parallel sampling, first or second order; erm is the baseline, mldg '
+                            'that of domain generalisation (Li et al., AAAI 2018).')]
     inner: Annotated[SGD | Adam | UnsetType,
-                     Meta(description='The virtual update. Default: Adam as released for sf and pf, SGD for ss and ps.'
-                          )] = UNSET
+                     Meta(description='The virtual update. Default: Adam as released for sf and pf, SGD for ss, ps '
+                          'and mldg.')] = UNSET
     hvp: Annotated[Literal['exact', 'finite_difference'] | UnsetType,
-                   Meta(description='Hessian-vector product of ss and ps. Default: exact.')] = UNSET
+                   Meta(description='Hessian-vector product of ss, ps and mldg. Default: exact.')] = UNSET
     recompute: Annotated[bool | UnsetType,
                          Meta(description='hvp: exact. true: the graphs of the inner losses are computed anew for the '
                               'Hessian-vector product, one at a time: the least memory. false: they are held from the '
-                              'inner losses on: the least time. Default: true for ps, which has n of them, false for '
-                              'ss, which has one.')] = UNSET
+                              'inner losses on: the least time. Default: true for ps and mldg, which have many, '
+                              'false for ss, which has one.')] = UNSET
     micro_batch: Annotated[Annotated[int, Meta(ge=1)] | None,
                            Meta(description='Images that go through the network at a time; every gradient is summed '
                                 'over the parts of its batch. Less memory, the same gradient (but for BatchNorm, whose '
@@ -91,6 +97,12 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                             Meta(description='The distortions of a plain step of erm. mixed: one per sample, drawn. '
                                  'serial: one per step, all confounders in turn in shuffled order, as the inner steps '
                                  'of sf have them; not with pairs of unknown distortions. Default: mixed.')] = UNSET
+    held_out: Annotated[Annotated[int, Meta(ge=1)] | UnsetType,
+                        Meta(description='Confounders that mldg leaves for the meta-test loss, drawn in every step; '
+                             'less than there are. Default: 1.')] = UNSET
+    beta: Annotated[Positive | UnsetType,
+                    Meta(description="The weight of mldg's meta-test loss beside the meta-train loss. Default: 1."
+                         )] = UNSET
     deploy: Annotated[Literal['theta', 'phi'] | UnsetType,
                       Meta(description='Which network of ss and ps is validated and saved as params. phi: the '
                            'virtually updated one, whose loss they minimise, by one step of the inner lr on the mean '
@@ -106,7 +118,7 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                                 'experiments/NAME/skipped.')] = 10
 
     def __post_init__(self) -> None:
-        if self.variant in ('ss', 'ps') and isinstance(self.inner, Adam):
+        if self.variant in SECOND_ORDER and isinstance(self.inner, Adam):
             raise ValueError(f'.inner.type: variant {self.variant} differentiates through a gradient step (Eq. 3); '
                              "got 'Adam', allowed: SGD")
         if self.deploy == 'phi' and self.variant not in ('ss', 'ps'):
@@ -118,7 +130,8 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def unused(self) -> list[str]:
         """Options that were set and that this variant has no use for."""
-        users = {'inner': ('sf', 'pf', 'ss', 'ps'), 'hvp': ('ss', 'ps'), 'recompute': ('ss', 'ps'), 'order': ('sf', ),
+        users = {'inner': ('sf', 'pf', *SECOND_ORDER), 'hvp': SECOND_ORDER, 'recompute': SECOND_ORDER,
+                 'order': ('sf', ), 'held_out': ('mldg', ), 'beta': ('mldg', ),
                  'erm_steps': ('erm', ), 'erm_sampling': ('erm', ), 'deploy': ('ss', 'ps'),
                  'deploy_patches': ('ss', 'ps') if self.deploy == 'phi' else ()}
         return [name for name, variants in users.items()
@@ -127,7 +140,7 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def differentiates_twice(self) -> bool:
         """Whether the network's gradient is differentiated once more."""
-        return self.variant in ('ss', 'ps') and self.hvp != 'finite_difference'
+        return self.variant in SECOND_ORDER and self.hvp != 'finite_difference'
 
     @property
     def patches_to_deploy(self) -> int | None:
@@ -135,6 +148,11 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.deploy != 'phi':
             return None
         return 128 if isinstance(self.deploy_patches, UnsetType) else self.deploy_patches
+
+    @property
+    def held_out_or_default(self) -> int:
+        """Meta-test confounders of ``mldg``."""
+        return 1 if isinstance(self.held_out, UnsetType) else self.held_out
 
     @property
     def inner_or_default(self) -> SGD | Adam:
@@ -163,7 +181,7 @@ def build_variant(options: DILOptions,
     Args:
         options: The typed block.
         params: ``theta``; Reptile walks allocate their fast weights like it.
-        seed: Seeds the order of the confounders (``sf``); must be the same on all ranks.
+        seed: Seeds the order of the confounders (``sf``, ``mldg``); must be the same on all ranks.
         average: Averages gradients over the processes of a distributed run.
         mark: Told when the inner steps are done, so that a step's time can be told by part.
     """
@@ -174,6 +192,10 @@ def build_variant(options: DILOptions,
         return SerialSecondOrder(inner.lr, _inner_gradient(options), average, mark)
     if options.variant == 'ps':
         return ParallelSecondOrder(inner.lr, _inner_gradient(options), average, mark)
+    if options.variant == 'mldg':
+        beta = 1.0 if isinstance(options.beta, UnsetType) else options.beta
+        split = torch.Generator().manual_seed(seed)
+        return MLDG(inner.lr, options.held_out_or_default, beta, split, _inner_gradient(options), average, mark)
     if isinstance(inner, Adam):
         walk = ReptileWalk(params, partial(torch.optim.Adam, lr=inner.lr, betas=inner.betas, eps=inner.eps,
                                            **_at_once(params)), average, inner.persistent)
@@ -194,7 +216,7 @@ def _at_once(params: Params) -> dict[str, Any]:
 def _inner_gradient(options: DILOptions) -> hessian.InnerGradientFunction:
     if not options.differentiates_twice:
         return hessian.finite_difference
-    recompute = options.variant == 'ps' if options.recompute is UNSET else options.recompute
+    recompute = options.variant != 'ss' if options.recompute is UNSET else options.recompute
     return hessian.exact_recomputed if recompute else hessian.exact
 
 

@@ -115,6 +115,7 @@ OPTIONS = [
     option('num_gpu', 3, 'num_gpu', '3', '0 or auto'),
     option('manual_seed', -3, 'manual_seed', '-3', 'between 0 and 2**32 - 1'),
     option('train/optim_g', {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 2]}, 'train.optim_g.betas[1]', 'got 2'),
+    option('train/dil', {'variant': 'mldg', 'held_out': 4}, 'train.dil.held_out', '4 of 4', 'at most 3'),
     option('train/optim_g', {'type': 'SGD', 'lr': 0.5, 'betas': [0.9, 0.99]}, 'train.optim_g', "'betas'", 'momentum'),
     option('train/optim_g', {'type': 'SGD', 'lr': 0.5, 'nesterov': True}, 'train.optim_g.nesterov', 'with a momentum'),
     option('train/optim_g', {'type': 'Adam', 'lr': -1}, 'train.optim_g.lr', '> 0', '-1'),

@@ -24,6 +24,7 @@ VARIANTS = {
     'ss': {'variant': 'ss', 'inner': {'type': 'SGD', 'lr': 0.01}},
     'ps': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.01}, 'hvp': 'finite_difference'},
     'erm': {'variant': 'erm', 'erm_steps': 2},
+    'mldg': {'variant': 'mldg', 'inner': {'type': 'SGD', 'lr': 0.01}, 'held_out': 2, 'patches': 'fresh'},
     'erm serial': {'variant': 'erm', 'erm_sampling': 'serial', 'patches': 'fresh'},
 }
 ARCHS = {
@@ -79,12 +80,13 @@ def test_every_variant_trains_saves_and_is_tested(base, pipeline, variant):
 
 
 @pytest.mark.parametrize('arch', ARCHS)
-@pytest.mark.parametrize('variant', ['sf', 'ps'])
+@pytest.mark.parametrize('variant', ['sf', 'ps', 'mldg'])
 def test_basicsr_architectures_work_by_name(base, pipeline, arch, variant):
     base['network_g'] = ARCHS[arch]
     if arch == 'MSRResNet':
         base.update(scale=2, distortions=[{'type': 'HalveForTest'}, {'type': 'HalveForTest'}])
-    dil = {**VARIANTS[variant], 'hvp': 'exact'} if variant == 'ps' else VARIANTS[variant]
+    dil = {'sf': VARIANTS['sf'], 'ps': {**VARIANTS['ps'], 'hvp': 'exact'},
+           'mldg': {**VARIANTS['mldg'], 'held_out': 1}}[variant]
     base['train'].update(dil=dil, total_iter=2)
     base['logger']['save_checkpoint_freq'] = 1
     root = pipeline(base)
@@ -285,7 +287,7 @@ def test_state_of_another_kind_of_device(base, pipeline, parsed):
         model.sampler.load_state_dict(state['dil']['sampler'])
 
 
-@pytest.mark.parametrize(('variant', 'workers'), [('sf', 0), ('ps', 2), ('erm', 0), ('erm serial', 0)])
+@pytest.mark.parametrize(('variant', 'workers'), [('sf', 0), ('ps', 2), ('erm', 0), ('erm serial', 0), ('mldg', 0)])
 def test_interrupted_equals_uninterrupted(base, pipeline, variant, workers):
     """Killed after 4 of 6 iterations and resumed: the same weights, bit for bit (one process, CPU)."""
     base['train'].update(dil=VARIANTS[variant], total_iter=6)

@@ -278,7 +278,7 @@ def test_serial_sampling_keeps_the_pool_apart() -> None:
     generator = torch.Generator().manual_seed(0)
     seen = [turns_of(sampler.sample(torch.rand(4, 3, 16, 16, generator=generator))) for _ in range(12)]
     assert all(sorted(one) == [0, 1, 2] for one in seen)
-    with pytest.raises(OptionError, match='erm_steps: 4, but .* multiples of 3'):
+    with pytest.raises(OptionError, match='erm_steps: 4; allowed .* multiples of 3'):
         serial(queue_size=16, erm_steps=4).sample(patches(4))
 
 

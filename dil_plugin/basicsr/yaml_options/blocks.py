@@ -88,8 +88,8 @@ class Train(Block, frozen=True, kw_only=True):
                         'for all.')] = None
     channels_last: Annotated[bool, Meta(description='Lay images and weights out with channels last, which GPUs with '
                                         'tensor cores (and amp) are fastest with; checkpoints stay the same.')] = False
-    compile: Annotated[bool, Meta(description='Compile the network for training (torch.compile). Not with ss and ps, '
-                                  'unless hvp is finite_difference, and not with dil.checkpointing. On a '
+    compile: Annotated[bool, Meta(description='Compile the network for training (torch.compile). Not with ss, ps and '
+                                  'mldg, unless hvp is finite_difference, and not with dil.checkpointing. On a '
                                   'CPU it takes a C++ compiler.')] = False
     accum_iter: Annotated[Size, Meta(description='Meta-gradients, of as many iterations, whose mean one step of the '
                                      'optimiser takes (with erm: of as many plain steps). All other options, '
