@@ -14,8 +14,9 @@ from dil_plugin.learning.virtual_update import identity, unmarked, virtual_updat
 class MLDG:
     """``mldg``: Meta-Learning Domain Generalization, with the confounders as its domains.
 
-    Li, Yang, Song, Hospedales, *Learning to Generalize: Meta-Learning for Domain Generalization*, AAAI 2018. Each
-    meta-step splits the confounders anew into meta-train and meta-test (held-out) ones and takes the gradient of
+    Li, Yang, Song, Hospedales, *Learning to Generalize: Meta-Learning for Domain Generalization*, AAAI 2018,
+    Algorithm 1. Each meta-step splits the confounders anew into meta-train and meta-test (held-out) ones and takes the
+    gradient of
 
         ``F(theta) + beta G(theta - alpha grad F(theta))``,
 

@@ -57,6 +57,31 @@ def test_sf_with_outer_sgd_is_fish(base, parsed, inner):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize('patches', ['same', 'fresh'])
+def test_walks_to_their_end_are_serial_erm(base, parsed, patches):
+    """With epsilon 1; so what is between the two is the outer optimiser alone."""
+    base['datasets']['train'].update(distort_on='worker', batch_size_per_gpu=8)
+    base['train'].update(ema_decay=0, scheduler={'type': 'MultiStepLR', 'milestones': [100]})
+    adam = {'type': 'Adam', 'lr': 1e-3, 'betas': [0.0, 0.999]}
+    models = []
+    for dil, outer in (({'variant': 'sf', 'inner': adam}, {'type': 'SGD', 'lr': 1.0}),
+                       ({'variant': 'erm', 'erm_sampling': 'serial'}, adam)):
+        base['train'].update(dil={**dil, 'patches': patches}, optim_g=outer)
+        models.append(build_model(parsed(base)))
+    walk, erm = models
+    generator = torch.Generator().manual_seed(0)
+    for k in range(1, 5):
+        gt = torch.rand(8, 3, 16, 16, generator=generator)
+        versions = torch.rand(8, 4, 3, 16, 16, generator=generator)
+        erm.sampler.order.set_state(walk.variant.generator.get_state())  # each has an order of its own
+        for model in models:
+            model.update_learning_rate(k)
+            model.feed_data({'gt': gt, 'lq': gt, 'counterfactuals': versions})
+            model.optimize_parameters(k)
+        for ours, theirs in zip(walk.net_g.parameters(), erm.net_g.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize('optimizer', [{'type': 'Adam', 'lr': 1e-3, 'betas': [0, 0.999]},
                                        {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'nesterov': True}])
 def test_outer_optimisers_train_and_resume(base, pipeline, optimizer):
