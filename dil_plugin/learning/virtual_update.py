@@ -44,8 +44,8 @@ class ReptileWalk:
 
     The fast weights are allocated once and overwritten at the start of every walk; the optimiser's state (Adam's
     moments) persists from one walk to the next, as in the authors' released training, or starts anew with each walk.
-    A step whose gradient is not
-    finite is left out, so that the moments stay finite; the displacement of that walk is not a number.
+    A step whose gradient is not finite is left out, so that the moments stay finite; the displacement of that walk is
+    not a number.
 
     Args:
         params: ``theta``, for names, shapes, dtype and device.
