@@ -14,6 +14,8 @@ from dil_plugin.errors import OptionError
 
 T = TypeVar('T')
 
+_LARGEST = 3.4e38
+
 _WORDS = {'bool': 'true or false', 'int': 'a whole number', 'float': 'a number', 'str': 'text', 'null': '~ (nothing)',
           'object': 'a block of options', 'array': 'a list'}
 """What msgspec's names of types are called in messages."""
@@ -77,12 +79,14 @@ def refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
 
 
 def _refuse_infinite(raw: Any, key: str) -> None:
-    """No option has a use for an infinite number, and ``Meta(ge=0)`` lets it pass."""
-    if isinstance(raw, float) and math.isinf(raw):
+    """No option has a use for a number that is not finite in float32, and ``Meta(ge=0)`` lets it pass."""
+    if isinstance(raw, float) and not math.isfinite(raw):
         raise OptionError(f'{key}: Expected a finite number; got {raw!r}')
-    items = raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, list) else ()
+    if isinstance(raw, float) and abs(raw) > _LARGEST:
+        raise OptionError(f'{key}: Expected a number of at most {_LARGEST:.2g}, the largest of float32; got {raw!r}')
+    items = raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, list | tuple) else ()
     for name, value in items:
-        _refuse_infinite(value, f'{key}[{name}]' if isinstance(raw, list) else f'{key}.{name}')
+        _refuse_infinite(value, f'{key}[{name}]' if not isinstance(raw, Mapping) else f'{key}.{name}')
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

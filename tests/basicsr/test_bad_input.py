@@ -200,8 +200,8 @@ def test_all_parameters_frozen(base, parsed):
 
 
 @pytest.mark.parametrize(('key', 'value', 'words'), [
-    ('train/optim_g/type', 'Adamm', ['train', 'optimizer Adamm']),
-    ('train/scheduler/type', 'Cosine', ['train', 'Scheduler Cosine']),
+    ('train/optim_g/type', 'Adamm', ['train.optim_g.type', "did you mean 'Adam'"]),
+    ('train/scheduler/type', 'Cosine', ['train.scheduler.type', 'Cosine', 'MultiStepLR']),
     ('network_g/num_feats', 3, ['network_g', 'num_feats']),
 ])
 def test_what_basicsr_cannot_build(base, parsed, key, value, words):

@@ -77,8 +77,8 @@ class Train(Block, frozen=True, kw_only=True):
     optim_g: Annotated[dict[str, Any], Meta(description='The (outer) optimiser: below.')] = {}
     scheduler: Annotated[dict[str, Any], Meta(description='The (outer) learning rate over the iterations: below.')] = {}
     total_iter: Annotated[Positive, Meta(description='Iterations; one is a meta-step, or erm_steps plain steps.')]
-    warmup_iter: Annotated[int, Meta(description='Iterations in which the learning rate rises linearly; -1: none.'
-                                     )] = -1
+    warmup_iter: Annotated[int, Meta(ge=-1, description='Iterations in which the learning rate rises linearly; -1: '
+                                     'none.')] = -1
     ema_decay: Annotated[Annotated[float, Meta(ge=0, lt=1)],
                          Meta(description='Weight of the old in the moving average of the parameters, which is then '
                               'validated and saved as params_ema; 0: none.')] = 0

@@ -1,7 +1,6 @@
 """Holds the blocks of a DILModel YAML that are BasicSR's to their types: BasicSR itself reads what it knows."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from dil_plugin.basicsr.yaml_options.blocks import (
     Wandb,
 )
 from dil_plugin.basicsr.yaml_options.registered import LOSSES, METRICS, NETWORKS, OPTIMIZERS, SCHEDULERS
+from dil_plugin.basicsr.yaml_options.relations import check_relations
 from dil_plugin.errors import OptionError
 from dil_plugin.learning.options import DILOptions
 from dil_plugin.options import convert, refuse_unknown
@@ -76,15 +76,7 @@ def check_blocks(opt: Mapping[str, Any]) -> None:
         if one.cls not in (DatasetOptions, DILOptions):  # which are checked where they are completed
             with _naming_the_top_level():
                 convert(one.known(), one.cls, one.key)
-    name = opt['name']
-    if not name or name in ('.', '..') or '/' in name or os.sep in name:
-        raise OptionError(f'name: got {name!r}, expected the name of a folder below experiments/')
-    scheduler = (opt.get('train') or {}).get('scheduler') or {}
-    if opt['is_train'] and scheduler.get('type') == 'CosineAnnealingRestartLR':
-        periods, total = scheduler['periods'], int(opt['train']['total_iter'])
-        if sum(periods) < total:
-            raise OptionError(f'train.scheduler.periods: {periods} are {sum(periods)} iterations in all, less than '
-                              f'train.total_iter {total}')
+    check_relations(opt)
 
 
 class _Known(NamedTuple):

@@ -51,6 +51,8 @@ class MultiStepLR(Block, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _require_equal_numbers('restarts', self.restarts, self.restart_weights)
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f'.milestones: {list(self.milestones)}; expected iterations in rising order')
 
 
 class CosineAnnealingRestartLR(Block, frozen=True, kw_only=True):
@@ -182,6 +184,17 @@ class SwinIR(Block, frozen=True, kw_only=True):
                          Meta(description="nearest+conv: real-world super-resolution (scale 4); '': none (scale 1)."
                               )] = ''
     resi_connection: Annotated[Literal['1conv', '3conv'], Meta(description='Convolutions that end a block.')] = '1conv'
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.num_heads):
+            raise ValueError(f'.num_heads: {list(self.num_heads)}; expected as many as depths {list(self.depths)}')
+        odd = next((heads for heads in self.num_heads if self.embed_dim % heads), None)
+        if odd is not None:
+            raise ValueError(f'.embed_dim: {self.embed_dim}; allowed: multiples of every num_heads '
+                             f'{list(self.num_heads)}')
+        if self.upsampler == 'nearest+conv' and self.upscale != 4:
+            raise ValueError(f".upsampler: 'nearest+conv', which enlarges by 4, but upscale is {self.upscale}; "
+                             "allowed: 'pixelshuffle', 'pixelshuffledirect', '' (upscale 1)")
 
 
 NETWORKS: dict[str, type[Block]] = {'RRDBNet': RRDBNet, 'RRDBNetNoUpsample': RRDBNetNoUpsample, 'SwinIR': SwinIR,
