@@ -4,6 +4,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from dil_plugin.basicsr.yaml_options.registered import SCHEDULERS
 from dil_plugin.errors import OptionError
 from dil_plugin.options import did_you_mean
 
@@ -41,7 +44,7 @@ def check_arguments(key: str, block: Mapping[str, Any], cls: Any, given: tuple[s
 
 
 def check_blocks_of_basicsr(opt: Mapping[str, Any]) -> None:
-    """Raises OptionError where a model of BasicSR's own could not build a network, a loss or Adam from its block.
+    """Raises OptionError where a model of BasicSR's own could not build a network, loss, optimiser or schedule.
 
     Models of others may read their blocks in other ways, and are not judged.
 
@@ -49,18 +52,45 @@ def check_blocks_of_basicsr(opt: Mapping[str, Any]) -> None:
         opt: The options as BasicSR parsed them, with types that are registered.
     """
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
-    from torch.optim import Adam
 
-    if not MODEL_REGISTRY.get(opt['model_type']).__module__.startswith(_BASICSR):
+    model = MODEL_REGISTRY.get(opt['model_type'])
+    if not model.__module__.startswith(_BASICSR):
         return
     for key in opt:
-        if key.startswith('network_') and isinstance(opt[key], Mapping):
+        if key.startswith('network_') and isinstance(opt[key], Mapping) and opt[key]:
             check_arguments(key, opt[key], ARCH_REGISTRY.get(opt[key]['type']))
-    train = (opt.get('train') or {}) if opt['is_train'] else {}
+    if not opt['is_train']:
+        return
+    train = opt.get('train') or {}
+    for name in ('optim_g', 'scheduler'):
+        if not isinstance(train.get(name), Mapping) or 'type' not in train[name]:
+            raise OptionError(f'train.{name}: expected a block of options with a type, got {train.get(name)!r}')
+    for name in ('pixel_opt', 'perceptual_opt'):
+        if train.get(name):
+            check_arguments(f'train.{name}', train[name], LOSS_REGISTRY.get(train[name]['type']))
     for name, block in train.items():
-        if not isinstance(block, Mapping) or 'type' not in block:
-            continue
-        if name.startswith('optim_') and block['type'] == 'Adam':
-            check_arguments(f'train.{name}', block, Adam, ('params', ))
-        elif name in ('pixel_opt', 'perceptual_opt'):
-            check_arguments(f'train.{name}', block, LOSS_REGISTRY.get(block['type']))
+        if name.startswith('optim_') and isinstance(block, Mapping):
+            _try_optimizer(f'train.{name}', block, model)
+    _check_scheduler(train['scheduler'])
+
+
+def _try_optimizer(key: str, block: Mapping[str, Any], model: Any) -> None:
+    """Makes the model's optimiser of a parameter that nobody needs."""
+    kind = getattr(torch.optim, str(block.get('type')), None)
+    if kind is not None:
+        check_arguments(key, block, kind, ('params', ))
+    options = {name: value for name, value in block.items() if name != 'type'}
+    try:
+        model.get_optimizer(None, block.get('type'), [torch.nn.Parameter(torch.zeros(1))], **{'lr': 1e-3, **options})
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise OptionError(f'{key}: {dict(block)!r} is no optimiser of BasicSR ({error}); allowed: as in {{type: Adam, '
+                          'lr: 0.0001}') from None
+
+
+def _check_scheduler(block: Mapping[str, Any]) -> None:
+    from basicsr.models import lr_scheduler
+    kind = str(block['type'])
+    if kind not in SCHEDULERS:
+        raise OptionError(f'train.scheduler.type: unknown name {kind!r}; {did_you_mean(kind, SCHEDULERS)}')
+    cls = getattr(lr_scheduler, 'MultiStepRestartLR' if kind == 'MultiStepLR' else kind)
+    check_arguments('train.scheduler', block, cls, ('optimizer', 'last_epoch'))
