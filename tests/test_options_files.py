@@ -133,9 +133,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = without(read(ROOT / 'options/train/realsr_finetune_erm.yml'))
     checkpoint = root / options['path']['pretrain_network_g']
     checkpoint.parent.mkdir(parents=True)
-    options['network_g'].update({key: value for key, value in TINY.items() if key in options['network_g']})
-    torch.save({options['path']['param_key_g']: build_network(options['network_g']).state_dict()}, checkpoint)
+    of_zeros = {name: torch.zeros(1).expand(value.shape) for name, value in network_state(options).items()}
+    torch.save({options['path']['param_key_g']: of_zeros}, checkpoint)
     return root
+
+
+def network_state(options: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The parameters that a network of the options has, without memory for them."""
+    with torch.device('meta'):
+        return build_network(dict(options['network_g'])).state_dict()
 
 
 @pytest.fixture
@@ -266,6 +272,10 @@ def test_train_file_runs_two_iterations(name: str, world: Path, tmp_path: Path, 
     options = without(read(ROOT / f'options/{name}.yml'))
     options['num_gpu'] = 0
     options['network_g'].update({key: value for key, value in TINY.items() if key in options['network_g']})
+    if options['path'].get('pretrain_network_g'):
+        options['path']['pretrain_network_g'] = str(tmp_path / 'tiny.pth')
+        torch.save({options['path']['param_key_g']: build_network(dict(options['network_g'])).state_dict()},
+                   tmp_path / 'tiny.pth')
     train = options['datasets']['train']
     train.update(gt_size=32, num_worker_per_gpu=0, pin_memory=False,
                  batch_size_per_gpu=4 if options['train']['dil'].get('patches') == 'fresh' else 1)

@@ -51,6 +51,7 @@ def check_blocks_of_basicsr(opt: Mapping[str, Any]) -> None:
     Args:
         opt: The options as BasicSR parsed them, with types that are registered.
     """
+    from basicsr.models.sr_model import SRModel
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 
     model = MODEL_REGISTRY.get(opt['model_type'])
@@ -59,7 +60,7 @@ def check_blocks_of_basicsr(opt: Mapping[str, Any]) -> None:
     for key in opt:
         if key.startswith('network_') and isinstance(opt[key], Mapping) and opt[key]:
             check_arguments(key, opt[key], ARCH_REGISTRY.get(opt[key]['type']))
-    if not opt['is_train']:
+    if not opt['is_train'] or not issubclass(model, SRModel):  # StyleGAN2's has blocks of its own
         return
     train = opt.get('train') or {}
     for name in ('optim_g', 'scheduler'):

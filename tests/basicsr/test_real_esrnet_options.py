@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.archs.rrdbnet_arch import RRDBNet
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 
@@ -64,7 +65,7 @@ SMALLER = {'num_gpu': 0, 'queue_size': 8}
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """The folders that the published file names, with three small images, and a file in place of its weights."""
+    """The folders that the published file names, with three small images, and weights that are all zero."""
     folder = tmp_path / 'datasets/DF2K'
     rng = np.random.default_rng(0)
     names = []
@@ -78,7 +79,8 @@ def world(tmp_path, monkeypatch):
     meta.write_text('\n'.join(names) + '\n')
     weights = tmp_path / PUBLISHED['path']['pretrain_network_g']
     weights.parent.mkdir(parents=True)
-    weights.touch()
+    network = RRDBNet(3, 3).state_dict()
+    torch.save({'params_ema': {name: torch.zeros(1).expand(value.shape) for name, value in network.items()}}, weights)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -88,7 +90,7 @@ def published(world):
     """The published settings after the change of two blocks, at a size for a test."""
     opt = copy.deepcopy(PUBLISHED)
     opt['model_type'] = 'DILModel'
-    opt['datasets']['train']['type'] = 'DistortionAugmentedDataset'
+    opt['datasets']['train'].update(type='DistortionAugmentedDataset', dataset_enlarge_ratio=4)
     opt['distortions'] = [{'type': 'RealESRGAN', 'order': 2, 'draws': 4}]
     opt['train']['dil'] = {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 1e-4}}
     return opt
