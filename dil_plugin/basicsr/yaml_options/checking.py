@@ -26,7 +26,7 @@ from dil_plugin.basicsr.yaml_options.registered import LOSSES, METRICS, NETWORKS
 from dil_plugin.basicsr.yaml_options.relations import check_relations
 from dil_plugin.errors import OptionError
 from dil_plugin.learning.options import DILOptions
-from dil_plugin.options import convert, refuse_unknown
+from dil_plugin.options import convert, did_you_mean, refuse_unknown
 
 
 def refuse_unknown_options(opt: Mapping[str, Any]) -> None:
@@ -54,7 +54,8 @@ def _refuse_misplaced(block: '_Known') -> None:
     """Raises OptionError for an option that this block does not have and others do; their names are said."""
     for name in block.known():
         if name not in block.cls.__struct_fields__ and name in _PLACES:
-            raise OptionError(f"{block.key}: unknown option '{name}'; it belongs to {' or '.join(_PLACES[name])}")
+            near = did_you_mean(name, block.cls.__struct_fields__).partition('allowed:')[0]
+            raise OptionError(f"{block.key}: unknown option '{name}'; {near}it belongs to {' or '.join(_PLACES[name])}")
 
 
 def _places() -> dict[str, list[str]]:
