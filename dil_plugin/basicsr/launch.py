@@ -4,6 +4,7 @@ from collections.abc import Callable
 from urllib.error import URLError
 
 import torch
+from torch import distributed
 
 from dil_plugin.errors import DataError
 from dil_plugin.launch import errors_in_one_line
@@ -26,3 +27,10 @@ def run(pipeline: Callable[[str], None], root_path: str) -> None:
             raise DataError('train.perceptual_opt: the weights of its VGG are not there and cannot be fetched '
                             f'({error.reason}); put torchvision\'s file into the folder checkpoints of torch.hub '
                             f'({torch.hub.get_dir()})') from None
+        _leave_the_group()
+
+
+def _leave_the_group() -> None:
+    """Ends the threads that processes talk by; at the end of Python one of them may still be at work, and abort."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
