@@ -18,7 +18,7 @@ import torch
 from dil_plugin.basicsr.resuming import DrawnSeed, load_resume_state
 from dil_plugin.basicsr.slurm import init_slurm
 from dil_plugin.basicsr.stop_signals import noting_signals
-from dil_plugin.errors import DataError, OptionError
+from dil_plugin.errors import OptionError
 from dil_plugin.torchvision_operators import import_torchvision
 
 
