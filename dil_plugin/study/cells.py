@@ -72,7 +72,7 @@ def make_cells(study: Study, train_data: str | None = None) -> list[Cell]:
     Raises:
         OptionError: Options of a cell are wrong, or the budget does not divide.
     """
-    base = _base(study.base)
+    base = merged(_base(study.base), nested(study.options, 'options'))
     if train_data is not None:
         backend = {'type': 'lmdb' if train_data.rstrip('/').endswith('.lmdb') else 'disk'}
         base = merged(base, nested({'datasets.train.dataroot_gt': train_data,

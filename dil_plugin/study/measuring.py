@@ -69,7 +69,7 @@ def measure_checkpoints(checkpoints: Sequence[Path], conditions: Sequence[Condit
 def _parameters(network: RestorationNetwork, content: Mapping[str, Any], kinds: Sequence[str], pairs: Sequence[Pair],
                 alphas: Sequence[float], loss: NetworkLoss) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     """The parameters to test, by name."""
-    theta: dict[str, Tensor] = dict(content['params'])
+    theta: dict[str, Tensor] = dict(content.get('params_theta', content['params']))  # the trained parameters
     if 'theta' in kinds:
         yield 'theta', theta
     if 'ema' in kinds:

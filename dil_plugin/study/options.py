@@ -75,6 +75,8 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     arms: Annotated[dict[str, dict[str, Any]], Meta(min_length=1, description='What is compared: by name the options '
                                                     'that differ from the base, and an own grid.')]
     test: Annotated[TestOptions, Meta(description='What is measured.')]
+    options: Annotated[dict[str, Any], Meta(description='What all arms change in the base, nested or by dotted names.'
+                                            )] = {}
     points: Annotated[Count, Meta(description='How often each training is tested, at equal distances.')] = 10
     batch: Annotated[Count | None, Meta(description='Images of one gradient step; the batch size follows from it. '
                                         'An arm that gives a batch size has its own. Default: that of the base.')] \
@@ -121,7 +123,7 @@ def read_study(path: Path, given: Mapping[str, Any] | None = None, test_data: st
     try:
         return parse_study(block)
     except OptionError as error:
-        raise OptionError(f'{path}: {str(error).removeprefix("study.")}') from None
+        raise OptionError(f'{path}: {str(error).removeprefix("study").lstrip(".: ")}') from None
 
 
 def parse_study(raw: Any) -> Study:

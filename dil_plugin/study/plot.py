@@ -1,7 +1,5 @@
 """The plot of a study: seen and unseen PSNR over the training."""
 
-import itertools
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +13,7 @@ _LINES = ('-', '--', ':', '-.')
 _LOWEST = 6.0  # dB below the best at the end; what is lower is worth no space
 _INCHES = (4.3, 3.4)
 _LEGEND = 2.6  # inches
+_FEW = 8  # points, below which each is marked
 
 
 def study_figure(results: Results) -> Figure:
@@ -46,16 +45,25 @@ def study_figure(results: Results) -> Figure:
     return figure
 
 
+def _style(row: Row, arms: list[str], rows: list[Row]) -> tuple[str, str]:
+    """Every arm has its colour, the parameters of one arm have their own lines."""
+    number = arms.index(row.arm)
+    of_arm = [one.parameters for one in rows if one.arm == row.arm]
+    line = number // len(_COLOURS) + of_arm.index(row.parameters)
+    return _LINES[line % len(_LINES)], _COLOURS[number % len(_COLOURS)]
+
+
 def _draw(axes: Axes, results: Results, rows: list[Row], conditions: list[str]) -> None:
     ends, late = [], []
-    styles = itertools.product(_LINES, _COLOURS)
-    rows = sorted(rows, key=lambda row: row.arm != results.baseline)  # the baseline gets the first style
-    for row, (line, colour) in zip(rows, itertools.cycle(styles), strict=False):
+    arms = sorted(dict.fromkeys(row.arm for row in rows), key=lambda arm: arm != results.baseline)  # which is black
+    for row in rows:
+        line, colour = _style(row, arms, rows)
         curves = list(curves_of(results, row).values())
         x = np.array(curves[0].image_gradients) / 1000
         y = np.array([series(curve, row.parameters, conditions) for curve in curves])
         label = f'{row.label} (n = {len(curves)})'.replace('$', r'\$')
-        axes.plot(x, y.mean(0), label=label, color=colour, linestyle=line, linewidth=1.5)
+        axes.plot(x, y.mean(0), label=label, color=colour, linestyle=line, linewidth=1.5,
+                  marker='.' if len(x) < _FEW else None)
         if len(curves) > 1:
             axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.12, linewidth=0)
         ends.append(y.mean(0)[-1])
