@@ -24,6 +24,7 @@ MOST_OFF = 0.01
 """How far the image gradients of a cell may be from the budget, as a fraction of it."""
 
 _PLACE = ('num_gpu', 'root_path', 'name')  # say where a training runs, not what it is
+_MEMORY = ('recompute', 'micro_batch', 'checkpointing')  # of train.dil: the same gradient in less memory
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +41,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         outer_steps: Steps of the outer optimiser in one iteration.
         iterations: Of the whole training.
         points: How often it is tested.
-        digest: Tells it from a cell of other settings; where data and devices are is no setting.
+        digest: Tells it from a cell of other settings; where data and devices are is no setting, nor is
+            what saves memory.
     """
 
     name: str
@@ -200,7 +202,8 @@ def _scale_schedule(train: dict[str, Any], iterations: int) -> None:
 
 
 def _digest(study: Study, options: dict[str, Any], alphas: list[float]) -> str:
-    what = {key: value for key, value in options.items() if key not in _PLACE}
+    what = merged({key: value for key, value in options.items() if key not in _PLACE}, {'train': {}})
+    what['train']['dil'] = {key: value for key, value in what['train']['dil'].items() if key not in _MEMORY}
     where = ('dataroot_gt', 'io_backend')
     train = {key: value for key, value in options['datasets']['train'].items() if key not in where}
     test = {key: value for key, value in msgspec.to_builtins(study.test).items() if key != 'images'}

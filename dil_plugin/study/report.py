@@ -13,12 +13,13 @@ from dil_plugin.study.rows import (
     Reduce,
     Row,
     at_the_end,
-    by_seed,
+    baseline_row,
     curves_of,
     difference,
     mean_over_seeds,
     over_the_last_third,
     rows_of,
+    series,
 )
 
 
@@ -114,19 +115,24 @@ def invariance_table(results: Results) -> str:
 
 
 def agreement(results: Results) -> str:
-    """Whether arms that are better by the report are better in PSNR: rank correlations over all finished trainings."""
-    found = [(curve.invariance, row, seed) for row in rows_of(results) if row.parameters == 'theta'
-             for seed, curve in curves_of(results, row).items() if curve.invariance]
-    if len(found) < 3:
+    """Whether the report agrees with PSNR: rank correlations of the two differences to the baseline of equal seed."""
+    pairs = [(curve, other) for row in rows_of(results) if row.parameters == 'theta' and row.arm != results.baseline
+             for seed, curve in curves_of(results, row).items()
+             if (other := curves_of(results, baseline_row(results, row)).get(seed)) is not None]
+    pairs = [(curve, other) for curve, other in pairs if curve.invariance and other.invariance]
+    if len(pairs) < 3:
         return 'Too few trainings for a rank correlation of these with PSNR.'
     lines = []
     for kind, conditions in (('seen', results.seen), ('unseen', results.unseen)):
-        psnr = [by_seed(results, row, conditions, at_the_end)[seed] for _, row, seed in found] if conditions else []
-        for name in found[0][0] if psnr else ():
-            values = [invariance[name] for invariance, _, _ in found]
-            rank = stats.spearmanr(values, psnr).statistic
-            lines.append(f'* {name} with {kind} PSNR: {rank:+.2f}')
-    return f"Spearman's rank correlation over {len(found)} trainings:\n\n" + '\n'.join(lines)
+        gains = [at_the_end(series(curve, 'theta', conditions)) - at_the_end(series(other, 'theta', conditions))
+                 for curve, other in pairs] if conditions else []
+        for name in (pairs[0][0].invariance or {}) if gains else ():
+            changes = [(curve.invariance or {}).get(name, math.nan) - (other.invariance or {}).get(name, math.nan)
+                       for curve, other in pairs]
+            if len(set(changes)) > 1:
+                lines.append(f'* {name} and {kind} PSNR: {stats.spearmanr(changes, gains).statistic:+.2f}')
+    return f"Spearman's rank correlation of the differences to {results.baseline} of equal seed, over {len(pairs)} " \
+           'trainings:\n\n' + '\n'.join(lines)
 
 
 def write_report(results: Results, output: Path, metrics: Sequence[str]) -> list[Path]:

@@ -79,6 +79,7 @@ def test_digests_tell_settings_apart_and_not_places(study: dict[str, Any], tmp_p
                    {'options': {'train.optim_g.lr': 1e-4}}, {'invariance': True}):
         assert not set(digests(**change)) & set(before), change
     assert digests(question='Another?') == before
+    assert digests(options={'train.dil.recompute': False, 'num_gpu': 1}) == before
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
