@@ -12,6 +12,7 @@ import dil_plugin
 from dil_plugin.atomic import whole_file
 from dil_plugin.digest import DigestingFile, damage
 from dil_plugin.errors import DataError
+from dil_plugin.options import in_words
 
 NOTES = 'dil_plugin'
 """The key of the notes, beside ``params`` and ``params_ema``."""
@@ -71,7 +72,7 @@ def read_notes(content: Any, path: str | os.PathLike[str]) -> NetworkNotes | Non
     try:
         notes = msgspec.convert(content[NOTES], NetworkNotes)
     except msgspec.ValidationError as error:
-        raise DataError(f"{path}: its notes ('{NOTES}') cannot be read: {error}") from None
+        raise DataError(f"{path}: its notes ('{NOTES}') cannot be read: {in_words(str(error))}") from None
     if notes.format > _FORMAT:
         raise DataError(f"{path}: its notes ('{NOTES}') are of format {notes.format}, made by version {notes.version}; "
                         f'this version reads up to {_FORMAT}')
@@ -156,5 +157,8 @@ def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
     """``torch.save`` of a file that takes the place of ``path`` only when it is whole and on disk; it has a digest."""
     with whole_file(path) as file:
         digesting = DigestingFile(file)
-        torch.save(content, cast(IO[bytes], digesting))
+        try:
+            torch.save(content, cast(IO[bytes], digesting))
+        except RuntimeError as error:
+            raise digesting.failure or error from None
         digesting.finish()

@@ -27,11 +27,16 @@ class DigestingFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
+        self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
         """Takes the next bytes of the archive."""
         self._hash.update(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:  # torch reports an error of its own, which does not say why
+            self.failure = error
+            raise
 
     def flush(self) -> None:
         """For ``torch.save``."""

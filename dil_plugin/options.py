@@ -14,13 +14,25 @@ from dil_plugin.errors import OptionError
 
 T = TypeVar('T')
 
+_LARGEST = 3.4e38
+
+_WORDS = {'bool': 'true or false', 'int': 'a whole number', 'float': 'a number', 'str': 'text', 'null': '~ (nothing)',
+          'object': 'a block of options', 'array': 'a list'}
+"""What msgspec's names of types are called in messages."""
+
+_TYPES = re.compile('`((?:{0})(?: \\| (?:{0}))*)`'.format('|'.join(_WORDS)))
+
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """The allowed names, with the nearest one put forward: ``"'hvp'? Allowed: hvp, inner"``."""
     names = sorted(allowed)
+    return _nearest(name, names) + f'allowed: {", ".join(names)}'
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
     lower = {one.lower(): one for one in names}
     near = difflib.get_close_matches(name.lower(), lower, n=1)
-    return (f"did you mean '{lower[near[0]]}'? " if near else '') + f'allowed: {", ".join(names)}'
+    return f"did you mean '{lower[near[0]]}'? " if near else ''
 
 
 def convert(raw: Any, cls: type[T], key: str) -> T:
@@ -67,12 +79,14 @@ def refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
 
 
 def _refuse_infinite(raw: Any, key: str) -> None:
-    """No option has a use for an infinite number, and ``Meta(ge=0)`` lets it pass."""
-    if isinstance(raw, float) and math.isinf(raw):
+    """No option has a use for a number that is not finite in float32, and ``Meta(ge=0)`` lets it pass."""
+    if isinstance(raw, float) and not math.isfinite(raw):
         raise OptionError(f'{key}: Expected a finite number; got {raw!r}')
-    items = raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, list) else ()
+    if isinstance(raw, float) and abs(raw) > _LARGEST:
+        raise OptionError(f'{key}: Expected a number of at most {_LARGEST:.2g}, the largest of float32; got {raw!r}')
+    items = raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, list | tuple) else ()
     for name, value in items:
-        _refuse_infinite(value, f'{key}[{name}]' if isinstance(raw, list) else f'{key}.{name}')
+        _refuse_infinite(value, f'{key}[{name}]' if not isinstance(raw, Mapping) else f'{key}.{name}')
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -93,6 +107,11 @@ def _struct_for(hint: Any, raw: Mapping[str, Any]) -> Any:
 
 def _structs(hint: Any) -> list[Any]:
     return [m for m in _members(hint) if isinstance(m, type) and issubclass(m, msgspec.Struct)]
+
+
+def in_words(message: str) -> str:
+    """A message of msgspec with words for the names of types: "a whole number" for ```int```."""
+    return _TYPES.sub(lambda types: ' or '.join(_WORDS[name] for name in types[1].split(' | ')), message)
 
 
 def explain(message: str, raw: Any, cls: Any, key: str) -> str:
@@ -119,14 +138,14 @@ def explain(message: str, raw: Any, cls: Any, key: str) -> str:
     elif ' | object`' in what:
         blocks = ', '.join(f'{{{field.encode_name}: …}}' for s in _structs(hint) for field in msgspec.structs.fields(s))
         what = re.sub(r'`(.+?) \| object`', lambda types: f'`{types[1]}` or {blocks}', what)
-    for name, words in (('object', 'a block of options'), ('null', 'nothing'), ('array', 'a list')):
-        what = what.replace(f'`{name}`', words)
+    whole = '`int' in what
+    what = in_words(what)
     choices = [str(c) for m in _members(hint) if typing.get_origin(m) is typing.Literal for c in typing.get_args(m)]
     if path.endswith('.type'):
         choices = [str(s.__struct_config__.tag) for s in _structs(parent)]
-    allowed = f'; allowed: {", ".join(choices)}' if choices else ''
+    allowed = f'; {_nearest(str(value), choices)}allowed: {", ".join(choices)}' if choices else ''
     yaml_hint = f' (YAML reads {value} as text: write !!float {value})' \
-        if isinstance(value, str) and _is_number(value) and '`int`' not in what else ''
+        if isinstance(value, str) and _is_number(value) and not whole else ''
     got = f'; got {value!r}' if path else ''
     meaning = _description(hint)
     return f'{key}{path}: {what}{got}{allowed}{yaml_hint}' + (f' ({meaning})' if meaning and not choices else '')

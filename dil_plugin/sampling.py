@@ -1,5 +1,6 @@
 """From patches to the batches of a meta-step: counterfactual distortion augmentation, or the pairs of several sets."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,6 +14,7 @@ from dil_plugin.distortions import DistortionSet
 from dil_plugin.distortions.distortion_set import gather, members_of
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch, Pair
+from dil_plugin.learning.mldg import check_held_out
 from dil_plugin.learning.options import VARIANTS, DILOptions
 from dil_plugin.pair_pool import PairPool, cropped, replaced
 
@@ -39,7 +41,8 @@ class MetaBatchSampler:
 
     A variant with confounders gets one meta-batch: confounder i is ``(g(I_c, d_i), I_c)``, the query has one distortion
     per sample, drawn from the same set. ERM gets ``erm_steps`` meta-batches of a query alone, one plain step each, so
-    that it sees the same patches, the same distortions and as many image gradients.
+    that it sees the same patches, the same distortions and as many image gradients. With ``erm_sampling: serial`` each
+    of them is of one confounder, all in turn in an order that is drawn anew, as the inner steps of ``sf`` are.
 
     With ``patches: same`` all of them are made from the whole batch; with ``fresh`` the batch is divided evenly and
     each inner step (and the query) has patches of its own.
@@ -49,12 +52,13 @@ class MetaBatchSampler:
         uses_confounders: Whether the variant takes inner steps.
         uses_query: Whether it has an outer loss.
         patches: ``same`` or ``fresh``.
-        erm_steps: Plain steps per iteration where there are no inner steps; None: one per confounder.
+        erm_steps: Plain steps per iteration without inner steps; None: one per confounder.
         seed: Seeds the draws; differs between ranks.
         device: Where the patches are.
         crop: Side of the patches that are cut from distorted ones (``gt_size``), at the same random place from all
             versions of a meta-batch, as Real-ESRNet does it; what is smaller already stays. None: nothing is cut.
-        queue_size: Rows of the training pair pool (``PairPool``); None: no pool.
+        queue_size: Rows of the training pair pool (``PairPool``); None: none.
+        order_seed: Seeds the order of serial sampling (ERM), on all ranks the same. None: mixed.
     """
 
     def __init__(self,
@@ -66,7 +70,8 @@ class MetaBatchSampler:
                  seed: int = 0,
                  device: torch.device | str = 'cpu',
                  crop: int | None = None,
-                 queue_size: int | None = None) -> None:
+                 queue_size: int | None = None,
+                 order_seed: int | None = None) -> None:
         self.distortions = distortions
         self.uses_confounders = uses_confounders
         self.uses_query = uses_query
@@ -74,6 +79,8 @@ class MetaBatchSampler:
         self.erm_steps = erm_steps or len(distortions)
         self.choices = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(device).manual_seed(seed + 1)
+        self.order = None if order_seed is None else torch.Generator().manual_seed(order_seed)
+        self._turns: list[int] = []
         self.crop = crop
         self.pool = None if queue_size is None else PairPool(queue_size)
 
@@ -96,6 +103,9 @@ class MetaBatchSampler:
         if self.pool is not None and (self.pool.size < rows or self.pool.size % rows):
             raise OptionError(f'queue_size: {self.pool.size} is no multiple of {rows}, the groups that an iteration '
                               f'makes of {key} {batch_size}; allowed: {rows}, {2 * rows}, {3 * rows}, …')
+        if self.pool is not None and self.order is not None and self.erm_steps % len(self.distortions):
+            raise OptionError(f'train.dil.erm_steps: {self.erm_steps}; allowed with queue_size and erm_sampling: '
+                              f'serial: multiples of {len(self.distortions)}, so that the pool can keep each apart')
 
     def sample(self, gt: Tensor, lq: Tensor | None = None, counterfactuals: Tensor | None = None) -> list[MetaBatch]:
         """The meta-batches of one iteration.
@@ -107,6 +117,8 @@ class MetaBatchSampler:
                 them; otherwise they are made here.
         """
         self.check_batch_size(gt.shape[0])
+        if self.order is not None:
+            return self._in_turn(self.order, partial(self._serial_queries, gt, lq, counterfactuals))
         if not self.uses_confounders:
             batches = self._erm_batches(gt, lq, counterfactuals)
         elif counterfactuals is None:
@@ -165,10 +177,13 @@ class MetaBatchSampler:
         if lq.shape[:2] != (batch_size, n) or gt.shape[1] != n:
             raise ValueError(f'expected pairs of {n} sets, got lq {tuple(lq.shape)} and gt {tuple(gt.shape)}')
         self.check_batch_size(batch_size)
-        steps = n + 1 if self.uses_confounders else self.erm_steps
-        slots = [slice(None)] * steps if self.patches == 'same' else self._slots(batch_size)
         if not self.uses_confounders:
-            return self._pooled([MetaBatch((), self._one_set_each(lq[slot], gt[slot])) for slot in slots[:steps]])
+            slots = self._erm_slots(batch_size)
+            if self.order is not None:
+                return self._in_turn(self.order, lambda turns: [Pair(lq[slot, i], gt[slot, i])
+                                                                for slot, i in zip(slots, turns, strict=True)])
+            return self._pooled([MetaBatch((), self._one_set_each(lq[slot], gt[slot])) for slot in slots])
+        slots = [slice(None)] * (n + 1) if self.patches == 'same' else self._slots(batch_size)
         confounders = [Pair(lq[slots[i], i], gt[slots[i], i]) for i in range(n)]
         query = self._one_set_each(lq[slots[n]], gt[slots[n]]) if self.uses_query else None
         return self._pooled([MetaBatch(confounders, query)])
@@ -180,7 +195,7 @@ class MetaBatchSampler:
         return Pair(lq[rows, sets], gt[rows, sets])
 
     def _erm_batches(self, gt: Tensor, lq: Tensor | None, counterfactuals: Tensor | None) -> list[MetaBatch]:
-        slots = [slice(None)] * self.erm_steps if self.patches == 'same' else self._slots(gt.shape[0])[:self.erm_steps]
+        slots = self._erm_slots(gt.shape[0])
         if counterfactuals is not None:  # worker mode's lq is one draw of many, not a real pair
             return [MetaBatch((), self._drawn(gt, counterfactuals, slot)) for slot in slots]
         if lq is not None:
@@ -193,12 +208,38 @@ class MetaBatchSampler:
         return [MetaBatch((), Pair(gather(one, list(islice(made, len(one)))), clean))
                 for clean, one in zip(cleans, members, strict=True)]
 
+    def _serial_queries(self, gt: Tensor, lq: Tensor | None, counterfactuals: Tensor | None,
+                        turns: list[int]) -> list[Pair]:
+        """Batches of one confounder each."""
+        slots = self._erm_slots(gt.shape[0])
+        cleans = [_rows(gt, slot) for slot in slots]
+        if counterfactuals is not None:
+            lqs = [counterfactuals[slot, i] for i, slot in zip(turns, slots, strict=True)]
+        elif lq is None:
+            lqs = self.distortions.together(list(zip(turns, cleans, strict=True)), self.noise)
+        else:
+            raise OptionError('train.dil.erm_sampling: serial, but the data set gives pairs, of which nobody knows the '
+                              'confounders; allowed: mixed')
+        return [Pair(*pair) for pair in zip(lqs, cleans, strict=True)]
+
+    def _in_turn(self, order: torch.Generator, make: Callable[[list[int]], list[Pair]]) -> list[MetaBatch]:
+        """Plain steps, made by ascending confounder, which the pool keeps apart by their places."""
+        while len(self._turns) < self.erm_steps:
+            self._turns += torch.randperm(len(self.distortions), generator=order).tolist()
+        turns, self._turns = self._turns[:self.erm_steps], self._turns[self.erm_steps:]
+        steps = sorted(range(self.erm_steps), key=turns.__getitem__)
+        made = dict(zip(steps, self._pooled([MetaBatch((), query) for query in make(sorted(turns))]), strict=True))
+        return [made[step] for step in range(self.erm_steps)]
+
     def _drawn(self, gt: Tensor, counterfactuals: Tensor, slot: slice) -> Pair:
         """One of the versions that the workers made for each sample."""
         clean = _rows(gt, slot)
         indices = self.distortions.draw(clean.shape[0], self.choices).to(clean.device, non_blocking=True)
         rows = torch.arange(clean.shape[0], device=clean.device)
         return Pair(counterfactuals[slot][rows, indices], clean)
+
+    def _erm_slots(self, batch_size: int) -> list[slice]:
+        return [slice(None)] * self.erm_steps if self.patches == 'same' else self._slots(batch_size)[:self.erm_steps]
 
     def _slots(self, batch_size: int) -> list[slice]:
         size = batch_size // self.parts
@@ -207,6 +248,8 @@ class MetaBatchSampler:
     def state_dict(self) -> dict[str, Any]:
         """The generators' states, and what the pool holds."""
         state = {'device': self.noise.device.type, 'choices': self.choices.get_state(), 'noise': self.noise.get_state()}
+        if self.order is not None:
+            state |= {'order': self.order.get_state(), 'turns': list(self._turns)}
         return state if self.pool is None else {**state, 'pool': self.pool.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -215,6 +258,9 @@ class MetaBatchSampler:
             raise ValueError(f'the generator state is of device {state["device"]}, this is {self.noise.device.type}')
         self.choices.set_state(state['choices'].cpu())
         self.noise.set_state(state['noise'].cpu())
+        if self.order is not None and 'order' in state:
+            self.order.set_state(state['order'].cpu())
+            self._turns = list(state['turns'])
         if self.pool is not None and 'pool' in state:
             self.pool.load_state_dict(state['pool'], self.noise.device)
 
@@ -229,7 +275,8 @@ def build_sampler(options: DILOptions,
                   seed: int = 0,
                   device: torch.device | str = 'cpu',
                   crop: int | None = None,
-                  queue_size: int | None = None) -> MetaBatchSampler:
+                  queue_size: int | None = None,
+                  order_seed: int = 0) -> MetaBatchSampler:
     """The sampler that the variant of ``options`` needs.
 
     Args:
@@ -239,11 +286,14 @@ def build_sampler(options: DILOptions,
         device: Where the patches are.
         crop: Side of the patches that are cut after the distortion.
         queue_size: Groups in the training pair pool; None: no pool.
+        order_seed: Of serial sampling in ERM; must be the same on all ranks.
     """
     variant = VARIANTS[options.variant]
+    if options.variant == 'mldg':
+        check_held_out(options.held_out_or_default, len(distortions))
     erm_steps = None if options.erm_steps is UNSET else options.erm_steps
     return MetaBatchSampler(distortions, variant.uses_confounders, variant.uses_query, options.patches, erm_steps, seed,
-                            device, crop, queue_size)
+                            device, crop, queue_size, order_seed if options.erm_sampling == 'serial' else None)
 
 
 def sampler_seed(seed: int, rank: int, iteration: int = 0) -> int:

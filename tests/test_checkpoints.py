@@ -60,7 +60,7 @@ def test_a_run_without_dil_has_no_variant():
 
 @pytest.mark.parametrize(('notes', 'message'), [
     ({'format': 99, 'version': '7.1', 'network_g': {}}, 'are of format 99, made by version 7.1; this version reads up'),
-    ({'network_g': 3}, 'Expected `object`, got `int`'),
+    ({'network_g': 3}, 'Expected a block of options, got a whole number'),
     ({}, 'missing required field `network_g`'),
 ])
 def test_notes_that_cannot_be_read(notes, message):

@@ -1,5 +1,6 @@
 """What has to hold on a GPU; skipped where there is none."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.data.cuda_prefetcher import SafeCUDAPrefetcher
 from dil_plugin.distortions import parse_distortions
 from dil_plugin.distortions.resize import resize_by_matrices, resize_each
-from dil_plugin.learning import NetworkLoss, build_variant
+from dil_plugin.learning import NetworkLoss, Pair, build_variant
 from dil_plugin.learning.options import SGD, DILOptions
 from dil_plugin.sampling import MetaBatchSampler
 from dil_plugin.verification import verify_folder
@@ -27,7 +28,7 @@ def test_golden_meta_gradients():
     assert all(check.passed for check in checks), checks
 
 
-@pytest.mark.parametrize('variant', ['sf', 'pf', 'ss', 'ps', 'erm'])
+@pytest.mark.parametrize('variant', ['sf', 'pf', 'ss', 'ps', 'erm', 'mldg'])
 def test_step_without_host_synchronisation(variant):
     from dil_plugin.basicsr.archs.rrdb_no_upsample_arch import RRDBNetNoUpsample
     distortions = parse_distortions([{'type': 'GaussianNoise', 'sigma': [5, 20]}, {'type': 'GaussianBlur', 'sigma': 1}])
@@ -44,6 +45,25 @@ def test_step_without_host_synchronisation(variant):
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert all(torch.isfinite(grad).all() for grad in result.grads)
+
+
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+def test_deployed_network_is_that_of_the_cpu(dtype):
+    """phi of patches that stay on the CPU, computed on the GPU; the generators of the training go on as they were."""
+    from dil_plugin.basicsr.archs.rrdb_no_upsample_arch import RRDBNetNoUpsample
+    from dil_plugin.basicsr.models.deployed_network import DeployedNetwork
+    network = RRDBNetNoUpsample(num_feat=8, num_block=1, num_grow_ch=4)
+    pairs = [Pair(torch.rand(5, 3, 16, 16), torch.rand(5, 3, 16, 16)) for _ in range(2)]
+    moved = []
+    for device in ('cpu', 'cuda'):
+        loss = NetworkLoss(copy.deepcopy(network).to(device), torch.nn.functional.l1_loss)
+        deployed = DeployedNetwork(loss, loss.parameters(), 0.05, pairs, 2, dtype=dtype)
+        before = torch.cuda.get_rng_state()
+        found = deployed.current().parameters()
+        assert torch.equal(before, torch.cuda.get_rng_state())
+        steps = zip(found, loss.parameters().values(), strict=True)
+        moved.append(torch.cat([(a - b).flatten().cpu() for a, b in steps]))
+    assert (moved[0] - moved[1]).norm() < (1e-3 if dtype is None else 0.1) * moved[0].norm()
 
 
 DISTORTIONS = [d for entry in yaml.safe_load((Path(__file__).parent / 'data' / 'distortions.yml').read_text())

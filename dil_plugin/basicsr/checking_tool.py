@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ import torch
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
+from dil_plugin.basicsr.data.bad_images import MARKER
 from dil_plugin.basicsr.trial_step import Trial, gibibytes, trial_steps
 from dil_plugin.errors import DataError, OptionError
 
 SAMPLE = 32
 """Images of each data set that are read where ``--images`` says nothing else."""
+
+_NAMED = 8  # unusable images in the summary
 
 
 def number_of_images(text: str) -> int | None:
@@ -68,9 +71,9 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
     with tempfile.TemporaryDirectory() as folder:  # where this model writes
         loader, _, val_loaders, epochs, total = train.create_train_val_dataloader(opt, logging.getLogger('silent'))
         for dataset in (loader.dataset, *(one.dataset for one in val_loaders)):
-            read = read_images(dataset, options.images)
+            read, skipped = read_images(dataset, options.images)
             name = dataset.opt['name'] if dataset is not loader.dataset else 'train'
-            yield _line('data', f'{name}: {len(dataset)} images, {read} of them read')
+            yield _line('data', f'{name}: {len(dataset)} images, {read} of them read{_unusable(skipped)}')
         yield _line('', f'{len(loader)} iterations per epoch and process, {epochs} epochs')
         opt['path'].update(experiments_root=folder, models=folder, training_states=folder)
         opt['logger']['pbar'] = False
@@ -81,14 +84,15 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
         parameters = sum(p.numel() for p in model.net_g.parameters())
         yield _line('network', f'{opt["network_g"]["type"]}, {parameters:,} parameters')
         batch_size = opt['datasets']['train']['batch_size_per_gpu']
+        yield _line('step', f'two iterations with {batch_size} images on {model.device} …')
         trial = trial_steps(model, next(iter(loader)), batch_size)
-        yield from _trial_lines(trial, str(model.device), batch_size, total)
+        yield from _trial_lines(trial, str(model.device), total)
         model.save(0, 1)
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     yield _line('disk', _disk(size, total, int(opt['logger']['save_checkpoint_freq']), experiments))
 
 
-def read_images(dataset: Any, count: int | None) -> int:
+def read_images(dataset: Any, count: int | None) -> tuple[int, dict[str, str]]:
     """Reads images of a data set, as training does.
 
     Args:
@@ -96,22 +100,32 @@ def read_images(dataset: Any, count: int | None) -> int:
         count: So many, spread evenly; None: all.
 
     Returns:
-        How many were read.
+        How many were read; and those that ``on_bad_image: skip`` would leave out, with the reasons.
 
     Raises:
         DataError: Some cannot be read; it names the first.
     """
     number = len(dataset) if count is None else min(count, len(dataset))
-    errors = []
+    errors, skipped = [], {}
     for k in range(number):
         try:
-            dataset[k * len(dataset) // number]
+            sample = dataset[k * len(dataset) // number]
+            for line in (sample.get(MARKER) or '').splitlines() if isinstance(sample, dict) else ():
+                image, _, skipped[image] = line.partition('\t')
         except DataError as error:
             errors.append(str(error))
     if errors:
         others = f' (and {len(errors) - 1} more of the {number} that were read)' if len(errors) > 1 else ''
         raise DataError(f'{errors[0]}{others}')
-    return number
+    return number, skipped
+
+
+def _unusable(skipped: Mapping[str, str]) -> str:
+    if not skipped:
+        return ''
+    named = [f'{image} ({reason})' for image, reason in list(skipped.items())[:_NAMED]]
+    return (f'; {len(skipped)} cannot be used, others take their places (on_bad_image: skip): '
+            f'{", ".join([*named, *["…"] * (len(skipped) > _NAMED)])}')
 
 
 def duration(seconds: float) -> str:
@@ -122,10 +136,10 @@ def duration(seconds: float) -> str:
     return f'{seconds:.2g} s'
 
 
-def _trial_lines(trial: Trial, device: str, batch_size: int, total: int) -> Iterator[str]:
+def _trial_lines(trial: Trial, device: str, total: int) -> Iterator[str]:
     losses = ', '.join(f'{name} {value:.4g}' for name, value in trial.log.items()
                        if name in ('l_inner', 'l_outer', 'l_pix'))
-    yield _line('step', f'{batch_size} images on {device}: {trial.seconds:.3g} s; {losses}')
+    yield _line('', f'{trial.seconds:.3g} s for the second one; {losses}')
     yield _line('', f'{total} iterations: {duration(total * trial.seconds)}, without data that come late and '
                 'validation')
     if trial.peak is not None:

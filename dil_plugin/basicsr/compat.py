@@ -20,6 +20,7 @@ from dil_plugin.basicsr.slurm import init_slurm
 from dil_plugin.basicsr.stop_signals import noting_signals
 from dil_plugin.errors import OptionError
 from dil_plugin.torchvision_operators import import_torchvision
+from dil_plugin.yaml_files import ordered_yaml
 
 
 def adapt_imports() -> None:
@@ -53,6 +54,7 @@ def adapt_basicsr() -> None:
     # by name: the package also exports functions of these names
     train, test, options, dist_util = (
         importlib.import_module(f'basicsr.{name}') for name in ('train', 'test', 'utils.options', 'utils.dist_util'))
+    options.ordered_yaml = ordered_yaml
     parse = _checked(options.parse_options)
     for module in (options, train, test):
         module.parse_options = parse

@@ -1,7 +1,11 @@
 """Runs BasicSR's pipelines for the tools: a user's mistake ends in one clear line, not in a traceback."""
 
 from collections.abc import Callable
+from urllib.error import URLError
 
+import torch
+
+from dil_plugin.errors import DataError
 from dil_plugin.launch import errors_in_one_line
 
 
@@ -16,4 +20,9 @@ def run(pipeline: Callable[[str], None], root_path: str) -> None:
     Ctrl-C.
     """
     with errors_in_one_line('interrupted; a training goes on with --auto_resume'):
-        pipeline(root_path)
+        try:
+            pipeline(root_path)
+        except URLError as error:  # of torchvision, which fetches the weights of a loss's VGG
+            raise DataError('train.perceptual_opt: the weights of its VGG are not there and cannot be fetched '
+                            f'({error.reason}); put torchvision\'s file into the folder checkpoints of torch.hub '
+                            f'({torch.hub.get_dir()})') from None

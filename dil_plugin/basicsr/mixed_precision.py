@@ -9,6 +9,7 @@ from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params, Variant
 from dil_plugin.learning.finite import all_finite, step_where
 from dil_plugin.learning.gradients import laid_out_like
+from dil_plugin.learning.options import SECOND_ORDER
 from dil_plugin.learning.precision import AutocastLoss, OverflowGuard
 
 LEAST_SCALE = 1.0
@@ -19,7 +20,7 @@ DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 def check_precision(name: str | None, variant: str) -> None:
     """Raises OptionError for float16 with a variant whose Hessian-vector products vanish in it."""
-    if name == 'fp16' and variant in ('ss', 'ps'):
+    if name == 'fp16' and variant in SECOND_ORDER:
         raise OptionError(f'train.amp: fp16, in which the Hessian-vector products of variant {variant} vanish; '
                           'allowed: bf16, ~')
 

@@ -1,10 +1,10 @@
-"""Finds out, before anything is made, whether the network enlarges by the scale of the YAML."""
+"""Tries a network without anything being made of it: by what factor it enlarges."""
 
 import contextlib
 import inspect
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,18 +16,22 @@ _SIDE = 16  # pixels of the input that is sent through the network; a multiple o
 _SCALE_OPTIONS = ('scale', 'upscale', 'upscale_factor')
 
 
-def check_network_scale(opt: Mapping[str, Any]) -> None:
-    """Raises OptionError unless ``network_g`` enlarges by ``scale``.
+class Outcome(NamedTuple):
+    """What a network makes of an image: by what factor it enlarges, and how many channels it gives."""
 
-    The network is built without memory for its parameters and sent a small input without values (torch's meta device);
-    where it cannot do with that, it is built on the CPU. A network that takes neither is not judged.
+    factor: float
+    channels: int
+
+
+def check_scale(opt: Mapping[str, Any], found: float) -> None:
+    """Raises OptionError unless the factor by which ``network_g`` enlarges is ``scale``.
 
     Args:
         opt: The options as BasicSR parsed them.
+        found: The factor.
     """
     scale = opt.get('scale', 1)
-    found = network_scale(opt['network_g'])
-    if found is None or found == scale:
+    if found == scale:
         return
     name, block = opt['network_g']['type'], opt['network_g']
     option = next((one for one in _SCALE_OPTIONS if one in _parameters(block)), None)
@@ -39,13 +43,38 @@ def check_network_scale(opt: Mapping[str, Any]) -> None:
 
 def network_scale(block: Mapping[str, Any]) -> float | None:
     """By what factor the network of the block enlarges; None where that cannot be found out."""
-    for device in ('meta', 'cpu'):
-        try:
-            with _randomness_kept(), torch.device(device), torch.no_grad():
-                return _enlargement(_build(block), block, device)
-        except Exception:  # of any network, and what is wrong with it BasicSR says when it builds it
-            continue
-    return None
+    try:
+        return try_network(block).factor
+    except Exception:  # of any network
+        return None
+
+
+def try_network(block: Mapping[str, Any], channels: int | None = None, side: int | None = None,
+                device: str | None = None) -> Outcome:
+    """Builds the network and sends an image through it, without memory or values where it can do with that.
+
+    Args:
+        block: ``network_g``.
+        channels: Of the image; None: as many as the network's options say.
+        side: Of the image, in pixels; None: a small one, of whole windows where the network has some.
+        device: Where it is built; None: torch's meta device, and where that does not do the CPU.
+
+    Raises:
+        Exception: What the network raises.
+    """
+    try:
+        with _randomness_kept(), torch.device(device or 'meta'), torch.no_grad():
+            return _outcome(_build(block), block, channels, side, device or 'meta')
+    except Exception:
+        if device is not None:
+            raise
+    return try_network(block, channels, side, 'cpu')
+
+
+def built(block: Mapping[str, Any], device: str) -> nn.Module:
+    """The network of the block; nothing is drawn from the global generators."""
+    with _randomness_kept(), torch.device(device):
+        return _build(block)
 
 
 def built_to_look_at(block: Mapping[str, Any]) -> nn.Module | None:
@@ -53,9 +82,8 @@ def built_to_look_at(block: Mapping[str, Any]) -> nn.Module | None:
     """
     for device in ('meta', 'cpu'):
         try:
-            with _randomness_kept(), torch.device(device):
-                return _build(block)
-        except Exception:  # of any network, and what is wrong with it BasicSR says when it builds it
+            return built(block, device)
+        except Exception:  # of any network, and what is wrong with it check_network says
             continue
     return None
 
@@ -67,13 +95,16 @@ def _build(block: Mapping[str, Any]) -> nn.Module:
     return network.eval()
 
 
-def _enlargement(network: nn.Module, block: Mapping[str, Any], device: str) -> float:
+def _outcome(network: nn.Module, block: Mapping[str, Any], channels: int | None, side: int | None,
+             device: str) -> Outcome:
     window = block.get('window_size')
-    side = window * -(-_SIDE // window) if isinstance(window, int) and window > 0 else _SIDE
-    channels = next((block[name] for name in ('num_in_ch', 'in_chans') if name in block), 3)
+    if side is None:
+        side = window * -(-_SIDE // window) if isinstance(window, int) and window > 0 else _SIDE
+    if channels is None:
+        channels = next((block[name] for name in ('num_in_ch', 'in_chans') if name in block), 3)
     output: Tensor | Sequence[Tensor] = network(torch.zeros(1, channels, side, side, device=device))
     last = output if isinstance(output, Tensor) else list(output)[-1]
-    return last.shape[-1] / side
+    return Outcome(last.shape[-1] / side, last.shape[-3])
 
 
 def _parameters(block: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import random
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,26 +12,30 @@ import torch
 import yaml
 
 from dil_plugin.basicsr.best_network import check_kept_best
+from dil_plugin.basicsr.built_from import check_blocks_of_basicsr
+from dil_plugin.basicsr.data.amounts import check_batches, check_crop_borders
 from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.basicsr.data.paired_images import check_paired_images, check_roots, check_skipping
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
-from dil_plugin.basicsr.network_scale import check_network_scale
+from dil_plugin.basicsr.network_check import check_network
 from dil_plugin.basicsr.prefetching import complete_prefetching
+from dil_plugin.basicsr.pretrained import check_pretrained
 from dil_plugin.basicsr.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
+from dil_plugin.basicsr.required_options import MODEL, check_names, check_required, check_values
+from dil_plugin.basicsr.resuming import DrawnSeed
 from dil_plugin.basicsr.step_options import check_step_options
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
 from dil_plugin.basicsr.yaml_options.layout import misplaced, seed_given
 from dil_plugin.distortions import DistortionSet, parse_distortions
-from dil_plugin.errors import DataError, DILError, OptionError
+from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
 from dil_plugin.options import did_you_mean
 from dil_plugin.sampling import PairedSets, build_sampler
 
 DATASET = 'DistortionAugmentedDataset'
 PAIRED_DATASET = 'PairedConfounderDataset'
-MODEL = 'DILModel'
 
 
 @contextlib.contextmanager
@@ -44,6 +49,9 @@ def reading_options() -> Iterator[None]:
         raise OptionError(f'-opt: there is no file {error.filename}') from None
     except OSError as error:
         raise OptionError(f'-opt: {error.filename} cannot be read ({error.strerror})') from None
+    except UnicodeDecodeError as error:
+        file = sys.argv[sys.argv.index('-opt') + 1] if '-opt' in sys.argv[:-1] else 'the file'
+        raise OptionError(f'-opt: {file} is not a text file in UTF-8 ({error}); allowed: YAML saved as UTF-8') from None
     except (ValueError, SyntaxError, NameError, IndexError) as error:
         if str(error).startswith('Seed must be'):  # NumPy's
             raise OptionError(f'manual_seed: {error}, got {seed_given(sys.argv)}') from None
@@ -84,14 +92,16 @@ def complete_options(opt: dict[str, Any]) -> None:
     Raises:
         OptionError: Something is unknown, wrong or missing; the message names the key, the value and what is allowed.
     """
+    _draw_missing_seed(opt)
     import_modules(opt)
     ours = opt.get('model_type') == MODEL
     if ours:
         refuse_unknown_options(opt)
-    _check_required(opt)
-    _check_names(opt)
+    check_required(opt)
+    check_names(opt)
     _check_device(opt)
-    _check_values(opt)
+    check_values(opt)
+    check_blocks_of_basicsr(opt)
     if opt['is_train']:
         opt['logger'].setdefault('use_tb_logger', False)  # BasicSR's loggers ask for it
     if ours and opt['is_train']:
@@ -103,28 +113,50 @@ def complete_options(opt: dict[str, Any]) -> None:
                               f'by {distortions.scale}; set scale in its entries (where the type has it) or at the top '
                               'level')
         _check_batch_size(opt, dil, distortions)
-        _warn_of_pairs(opt, dil)
+        _check_use_of_pairs(opt, dil)
     elif opt['is_train'] and 'dil' in (opt.get('train') or {}):
         sys.stderr.write(f'Warning: train.dil has no effect with model_type {opt.get("model_type")} (only {MODEL}).\n')
     for name, dataset in opt['datasets'].items():
-        check_skipping(f'datasets.{name}', dataset)
-        if dataset.get('type') == DATASET:
-            _complete_dataset(opt, name, dataset)
-        elif dataset.get('type') == PAIRED_DATASET:
-            _complete_paired_dataset(opt, name, dataset)
-        elif ours and dataset.get('type') == 'PairedImageDataset':
-            check_paired_images(f'datasets.{name}', dataset, opt.get('scale', 1))
-        elif ours:
-            check_roots(f'datasets.{name}', dataset)
+        _check_data(opt, name, dataset, ours)
     if ours:
         check_blocks(opt)
         if opt['is_train']:
             check_step_options(opt, dil)
             check_kept_best(opt)
-        check_network_scale(opt)
-        weights = opt['path'].get('pretrain_network_g')
-        if weights is not None and not os.path.isfile(weights):
-            raise DataError(f'path.pretrain_network_g: there is no file {weights}')
+        check_network(opt)
+        check_pretrained(opt)
+
+
+def _draw_missing_seed(opt: dict[str, Any]) -> None:
+    """Draws ``manual_seed`` where ``--force_yml`` takes it away: BasicSR draws for what stands in the file."""
+    if opt['manual_seed'] is not None:
+        return
+    seeds = [random.SystemRandom().randint(1, 10000)]  # the global generator is seeded already
+    if opt['dist']:
+        torch.distributed.broadcast_object_list(seeds, src=0)
+    opt['manual_seed'] = DrawnSeed(seeds[0])
+
+
+def _check_data(opt: Mapping[str, Any], name: str, dataset: dict[str, Any], ours: bool) -> None:
+    """Checks a data set's block and what lies in its folders, and completes the block."""
+    key, kind, images = f'datasets.{name}', dataset.get('type'), 0
+    check_skipping(key, dataset)
+    if kind == DATASET:
+        paths = _complete_dataset(opt, name, dataset)
+        images = len(paths)
+        if dataset['phase'] != 'train':
+            check_crop_borders(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
+    elif kind == PAIRED_DATASET:
+        images = _complete_paired_dataset(opt, name, dataset)
+    elif ours and kind == 'PairedImageDataset':
+        paths = check_paired_images(key, dataset, opt.get('scale', 1))
+        images = len(paths)
+        if dataset['phase'] != 'train':
+            check_crop_borders(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
+    elif ours:
+        check_roots(key, dataset)
+    if ours and images and dataset['phase'] == 'train' and opt['is_train']:
+        check_batches(opt, images)
 
 
 def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, DistortionSet | PairedSets]:
@@ -146,79 +178,6 @@ def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, Distorti
     return parse_dil_options(opt['train']['dil']), parse_distortions(opt['distortions'])
 
 
-# What BasicSR's pipelines read of any model without asking whether it is there, and what DILModel needs besides.
-_PIPELINE = {
-    True: ['datasets.train.batch_size_per_gpu', 'datasets.train.num_worker_per_gpu', 'train.total_iter',
-           'logger.print_freq', 'logger.save_checkpoint_freq'],
-    False: ['val.save_img'],
-}
-_OURS = {True: ['network_g.type', 'train.optim_g.type', 'train.optim_g.lr', 'train.scheduler.type'],
-         False: ['network_g.type']}
-
-
-def _value(opt: Mapping[str, Any], key: str) -> Any:
-    value: Any = opt
-    for name in key.split('.'):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def _check_required(opt: Mapping[str, Any]) -> None:
-    training = opt['is_train']
-    for key in _PIPELINE[training] + (_OURS[training] if opt.get('model_type') == MODEL else []):
-        if _value(opt, key) is None:
-            raise OptionError(f'{key}: missing; BasicSR needs it')
-
-
-def _check_names(opt: Mapping[str, Any]) -> None:
-    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
-
-    def check(key: str, block: Any, registry: Any) -> None:
-        if not isinstance(block, Mapping):
-            raise OptionError(f'{key}: expected a block of options with a type, got {block!r}')
-        check_name(f'{key}.type', block.get('type'), registry)
-
-    def check_name(key: str, name: Any, registry: Any) -> None:
-        known = [known_name.removesuffix('_basicsr') for known_name, _ in registry]  # BasicSR finds them by either
-        if str(name).removesuffix('_basicsr') not in known:
-            raise OptionError(f'{key}: unknown name {name!r}; {did_you_mean(str(name), known)}')
-
-    check_name('model_type', opt.get('model_type'), MODEL_REGISTRY)
-    for name, dataset in opt['datasets'].items():
-        check(f'datasets.{name}', dataset, DATASET_REGISTRY)
-    for key in (k for k in opt if k.startswith('network_') and opt[k]):
-        check(key, opt[key], ARCH_REGISTRY)
-    train = opt.get('train') or {}
-    for key in ('pixel_opt', 'perceptual_opt'):
-        if train.get(key):
-            check(f'train.{key}', train[key], LOSS_REGISTRY)
-    metrics = _value(opt, 'val.metrics') or {}
-    if not isinstance(metrics, Mapping):
-        raise OptionError('val.metrics: expected metrics by name, as in psnr: {type: calculate_psnr, crop_border: 0}, '
-                          f'got {metrics!r}')
-    for name, metric in metrics.items():
-        check(f'val.metrics.{name}', metric, METRIC_REGISTRY)
-
-
-def _check_values(opt: Mapping[str, Any]) -> None:
-    ours = opt.get('model_type') == MODEL
-    if opt['is_train']:
-        positive = ['train.total_iter', 'logger.print_freq', 'logger.save_checkpoint_freq']
-        positive += ['train.optim_g.lr'] if ours else []
-        positive += ['val.val_freq'] if opt.get('val') else []
-        for key in positive:
-            value = _value(opt, key)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                hint = f' (YAML reads {value} as text: write !!float {value})' if isinstance(value, str) else ''
-                raise OptionError(f'{key}: expected a number > 0, got {value!r}{hint}')
-        if ours and not opt['train'].get('pixel_opt') and not opt['train'].get('perceptual_opt'):
-            raise OptionError('train.pixel_opt: missing; give it, as in {type: L1Loss}, or train.perceptual_opt')
-    if not isinstance(opt.get('gt_usm') or False, bool):
-        raise OptionError(f"gt_usm: expected true or false, got {opt['gt_usm']!r}")
-    if opt.get('val') and not isinstance(opt['val'].get('save_img'), bool):
-        raise OptionError(f"val.save_img: expected true or false, got {opt['val'].get('save_img')!r}")
-
-
 def import_modules(opt: Mapping[str, Any]) -> None:
     """Imports the modules of the option ``custom_imports``: confounders, networks and data sets of the user's own.
 
@@ -231,6 +190,9 @@ def import_modules(opt: Mapping[str, Any]) -> None:
     if names and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a tool is started by its path, so its own folder stands there, not the user's
     for name in names:
+        if not all(part.isidentifier() for part in name.split('.')):
+            raise OptionError(f"custom_imports: {name!r} is no module's name; allowed: names with dots, without .py, "
+                              'as my_networks for my_networks.py of the current folder')
         try:
             importlib.import_module(name)
         except ImportError as error:
@@ -238,11 +200,14 @@ def import_modules(opt: Mapping[str, Any]) -> None:
                               'folder or of the Python path') from None
 
 
-def _warn_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
+def _check_use_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
     train = opt['datasets'].get('train', {})
-    if train.get('type') != DATASET and train.get('dataroot_lq') and dil.variant in ('sf', 'erm'):
-        effect = {'sf': 'sf has no query batch: dataroot_lq has no effect (pf, ss and ps use it)',
-                  'erm': 'erm trains on the pairs: the distortions block has no effect'}[dil.variant]
+    if train.get('type') != DATASET and train.get('dataroot_lq') and dil.variant in ('sf', 'mldg', 'erm'):
+        if dil.variant == 'erm' and dil.erm_sampling == 'serial':
+            raise OptionError('train.dil.erm_sampling: serial, but datasets.train is of type '
+                              f'{train["type"]}, of whose pairs nobody knows the confounders; allowed: mixed')
+        effect = 'erm trains on the pairs: the distortions block has no effect' if dil.variant == 'erm' else \
+            f'{dil.variant} has no query batch: dataroot_lq has no effect (pf, ss and ps use it)'
         sys.stderr.write(f'Warning: datasets.train is of type {train["type"]}, and {effect}.\n')
 
 
@@ -265,7 +230,8 @@ def _check_batch_size(opt: Mapping[str, Any], dil: DILOptions, distortions: Dist
         build_sampler(dil, distortions, crop=patch_size(opt), queue_size=opt.get('queue_size')).check_batch_size(size)
 
 
-def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> None:
+def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> list[str]:
+    """The paths or keys of its images."""
     key = f'datasets.{name}'
     train = dataset['phase'] == 'train'
     ours = opt.get('model_type') == MODEL
@@ -308,9 +274,11 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
     if train and ours and list(distortions) != list(parse_distortions(opt['distortions'])):
         raise OptionError(f'{key}.distortions: with {MODEL} the training data set takes the confounders of the top '
                           "level's distortions block; remove this one")
+    return paths
 
 
-def _complete_paired_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> None:
+def _complete_paired_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> int:
+    """The number of samples in an epoch."""
     key = f'datasets.{name}'
     if dataset['phase'] == 'train':
         if opt.get('distortions') is not None:
@@ -327,7 +295,10 @@ def _complete_paired_dataset(opt: Mapping[str, Any], name: str, dataset: dict[st
             raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got '
                               f'{dataset.get("gt_size")!r}')
     options, sets = parse_paired_options(dataset, key)
+    most = 0
     for one in sets:  # before BasicSR makes the experiment's folder, and renames the one of an earlier run
         pairs = list_pairs(one, options)
+        most = max(most, len(pairs))
         if one.io_backend['type'] == 'disk' and options.phase == 'train':
             check_pair_sizes(one, pairs, options)
+    return options.length or most

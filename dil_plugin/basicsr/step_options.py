@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,8 +34,17 @@ def check_step_options(opt: Mapping[str, Any], dil: DILOptions) -> None:
     if train.get('accum_iter', 1) > train['total_iter'] and dil.variant != 'erm':
         raise OptionError(f'train.accum_iter: {train["accum_iter"]}, but total_iter is {train["total_iter"]}: not one '
                           'step would be taken; allowed: at most total_iter')
+    left = int(train['total_iter']) % train.get('accum_iter', 1)
+    if left and dil.variant != 'erm':
+        sys.stderr.write(f'Warning: train.accum_iter is {train["accum_iter"]} and total_iter {train["total_iter"]}: '
+                         f'the last {left} meta-gradients lead to no step.\n')
     if dil.micro_batch is not None:
-        _check_means(train)
+        _check_means(train, 'micro_batch')
+    if dil.patches_to_deploy is not None:
+        _check_means(train, 'deploy')
+        if train.get('ema_decay', 0) > 0:
+            raise OptionError(f'train.dil.deploy: phi, with ema_decay: {train["ema_decay"]}, whose average would be '
+                              'validated and restored with; allowed: one of them (ema_decay: 0, or deploy: theta)')
 
 
 def _check_compiler(opt: Mapping[str, Any]) -> None:
@@ -44,9 +54,10 @@ def _check_compiler(opt: Mapping[str, Any]) -> None:
                           f'{" or ".join(names)} (environment variable CXX); allowed here: false')
 
 
-def _check_means(train: Mapping[str, Any]) -> None:
+def _check_means(train: Mapping[str, Any], name: str) -> None:
     """The parts' losses are added up by their shares of the images, which is right for means."""
     for loss, option, value in (('pixel_opt', 'reduction', 'sum'), ('perceptual_opt', 'criterion', 'fro')):
         if (train.get(loss) or {}).get(option) == value:
-            raise OptionError(f'train.dil.micro_batch: with {loss}.{option}: {value}, which is no mean over the '
-                              f'images; allowed: another {option}, or no micro_batch')
+            without = 'no micro_batch' if name == 'micro_batch' else 'deploy: theta'
+            raise OptionError(f'train.dil.{name}: with {loss}.{option}: {value}, which is no mean over the images; '
+                              f'allowed: another {option}, or {without}')

@@ -1,6 +1,7 @@
 """A training step to see whether it can be taken: what it takes of time and memory."""
 
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ class Trial(NamedTuple):
         seconds: Of the last step, without the wait for its data.
         peak: Bytes at the highest point: of the GPU's memory by PyTorch, or resident ones of this process; None where
             the system does not tell.
-        available: Bytes of the GPU, or of this machine or container.
+        available: Bytes of the GPU, or of this machine, container or process (``ulimit -v``).
         log: What ``get_current_log`` says of it.
     """
 
@@ -65,7 +66,7 @@ def trial_steps(model: Any, data: dict[str, Any], batch_size: int) -> Trial:
     if log.get('skipped'):
         losses = ', '.join(f'{name} {value:.4g}' for name, value in log.items() if name.startswith('l_'))
         raise NumericalError(f'{int(log["skipped"])} of the first steps are not finite ({losses}); lower '
-                             'train.dil.inner.lr, or look at the training images')
+                             'the learning rates (train.dil.inner.lr, train.optim_g.lr), or look at the images')
     return Trial(seconds, _peak(device), _available(device), log)
 
 
@@ -98,5 +99,7 @@ def _available(device: torch.device) -> int:
     if device.type == 'cuda':
         return torch.cuda.mem_get_info()[1]
     machine = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    limit = _LIMIT.read_text().strip() if _LIMIT.exists() else ''
-    return min(machine, int(limit)) if limit.isdecimal() else machine
+    container = _LIMIT.read_text().strip() if _LIMIT.exists() else ''
+    process = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return min([machine, *([int(container)] if container.isdecimal() else []),
+                *([process] if process != resource.RLIM_INFINITY else [])])

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from dil_plugin.distortions.degrees import Uniform
 from dil_plugin.errors import OptionError
-from dil_plugin.options import convert, did_you_mean, explain
+from dil_plugin.options import convert, did_you_mean, explain, in_words
 
 _HALF = (torch.float16, torch.bfloat16)
 _TOLERANCE = 0.05  # for what interpolation overshoots; another scale is far beyond it
@@ -184,7 +184,7 @@ def _check_number(number: float, hint: Any, where: str) -> None:
             try:
                 msgspec.convert(number, member)
             except msgspec.ValidationError as error:
-                raise ValueError(f'.{where}: {error}; got {number!r}') from None
+                raise ValueError(f'.{where}: {in_words(str(error))}; got {number!r}') from None
             return
 
 

@@ -9,6 +9,9 @@ from torch import Tensor
 from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
 from dil_plugin.errors import OptionError
 
+_MOST_DRAWS = 1000
+"""Each is a confounder of its own, of which every step takes a batch."""
+
 
 class DistortionSet(Sequence[Distortion]):
     """The n confounders of a training run, all equally likely.
@@ -139,6 +142,8 @@ def _parse_entry(raw: Any, key: str) -> list[Distortion]:
     draws = raw.get('draws', 1) if isinstance(raw, Mapping) else 1
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise OptionError(f'{key}.draws: expected an integer >= 1, got {draws!r}')
+    if draws > _MOST_DRAWS:
+        raise OptionError(f'{key}.draws: expected an integer of at most {_MOST_DRAWS}, got {draws!r}')
     for name in raw if isinstance(raw, Mapping) else ():
         if name in ('draw', 'n_draws', 'num_draws'):  # the types know their own options alone
             raise OptionError(f"{key}: unknown option '{name}'; did you mean 'draws'?")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import hessian
 from dil_plugin.learning.forward_passes import Checkpointed, Compiled, ForwardPass
+from dil_plugin.learning.mldg import MLDG
 from dil_plugin.learning.objective import NetworkLoss
 from dil_plugin.learning.types import Average, Mark, Params
 from dil_plugin.learning.variants import (
@@ -31,7 +32,11 @@ VARIANTS: dict[str, type[Variant]] = {
     'pf': ParallelFirstOrder,
     'ss': SerialSecondOrder,
     'ps': ParallelSecondOrder,
+    'mldg': MLDG,
 }
+
+SECOND_ORDER = ('ss', 'ps', 'mldg')
+"""Variants that differentiate through a gradient step; the others take steps of an optimiser."""
 
 Positive = Annotated[float, Meta(gt=0)]
 Beta = Annotated[float, Meta(ge=0, lt=1)]
@@ -44,28 +49,32 @@ class SGD(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field='ty
 
 
 class Adam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field='type', tag='Adam'):
-    """Adam with moments that persist across meta-steps; the defaults are those of the authors' released training."""
+    """Adam; the defaults are those of the authors' released training."""
 
     lr: Annotated[Positive, Meta(description='The inner learning rate.')] = 1e-4
     betas: Annotated[tuple[Beta, Beta], Meta(description='Decay rates of the moments.')] = (0.0, 0.999)
     eps: Annotated[Positive, Meta(description='Added to the denominator.')] = 1e-8
+    persistent: Annotated[bool, Meta(description='true: the moments persist from one meta-step to the next. false: '
+                                     'they start anew with every walk, whose first step is then lr times the sign of '
+                                     'the gradient.')] = True
 
 
 class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The block ``train.dil``."""
 
-    variant: Annotated[Literal['sf', 'pf', 'ss', 'ps', 'erm'],
-                       Meta(description='Serial or parallel sampling, first or second order; erm is the baseline.')]
+    variant: Annotated[Literal['sf', 'pf', 'ss', 'ps', 'erm', 'mldg'],
+                       Meta(description='Serial or parallel sampling, first or second order; erm is the baseline, mldg '
+                            'that of domain generalisation (Li et al., AAAI 2018).')]
     inner: Annotated[SGD | Adam | UnsetType,
-                     Meta(description='The virtual update. Default: Adam as released for sf and pf, SGD for ss and ps.'
-                          )] = UNSET
+                     Meta(description='The virtual update. Default: Adam as released for sf and pf, SGD for ss, ps '
+                          'and mldg.')] = UNSET
     hvp: Annotated[Literal['exact', 'finite_difference'] | UnsetType,
-                   Meta(description='Hessian-vector product of ss and ps. Default: exact.')] = UNSET
+                   Meta(description='Hessian-vector product of ss, ps and mldg. Default: exact.')] = UNSET
     recompute: Annotated[bool | UnsetType,
                          Meta(description='hvp: exact. true: the graphs of the inner losses are computed anew for the '
                               'Hessian-vector product, one at a time: the least memory. false: they are held from the '
-                              'inner losses on: the least time. Default: true for ps, which has n of them, false for '
-                              'ss, which has one.')] = UNSET
+                              'inner losses on: the least time. Default: true for ps and mldg, which have many, '
+                              'false for ss, which has one.')] = UNSET
     micro_batch: Annotated[Annotated[int, Meta(ge=1)] | None,
                            Meta(description='Images that go through the network at a time; every gradient is summed '
                                 'over the parts of its batch. Less memory, the same gradient (but for BatchNorm, whose '
@@ -84,30 +93,66 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     erm_steps: Annotated[Annotated[int, Meta(ge=1)] | UnsetType,
                          Meta(description='Plain optimiser steps of erm per iteration. Default: the number of '
                               'confounders, so that erm sees as many image gradients as sf.')] = UNSET
+    erm_sampling: Annotated[Literal['mixed', 'serial'] | UnsetType,
+                            Meta(description='The distortions of a plain step of erm. mixed: one per sample, drawn. '
+                                 'serial: one per step, all confounders in turn in shuffled order, as the inner steps '
+                                 'of sf have them; not with pairs of unknown distortions. Default: mixed.')] = UNSET
+    held_out: Annotated[Annotated[int, Meta(ge=1)] | UnsetType,
+                        Meta(description='Confounders that mldg leaves for the meta-test loss, drawn in every step; '
+                             'less than there are. Default: 1.')] = UNSET
+    beta: Annotated[Positive | UnsetType,
+                    Meta(description="The weight of mldg's meta-test loss beside the meta-train loss. Default: 1."
+                         )] = UNSET
+    deploy: Annotated[Literal['theta', 'phi'] | UnsetType,
+                      Meta(description='Which network of ss and ps is validated and saved as params. phi: the '
+                           'virtually updated one, whose loss they minimise, by one step of the inner lr on the mean '
+                           'loss of deploy_patches under all confounders (of ss, too); the trained theta is saved as '
+                           'params_theta, from which a resumed run goes on. Not with ema_decay, nor in mmagic. '
+                           'Default: theta.')] = UNSET
+    deploy_patches: Annotated[Annotated[int, Meta(ge=1)] | UnsetType,
+                              Meta(description='deploy: phi. Training patches, drawn once at the start; those of '
+                                   'training stay as they are. Default: 128.')] = UNSET
     max_skipped: Annotated[Annotated[int, Meta(ge=1)],
                            Meta(description='A step whose losses or gradient are not finite is skipped, and counted in '
                                 'the log; after so many in a row the run ends, and the batch is kept in '
                                 'experiments/NAME/skipped.')] = 10
 
     def __post_init__(self) -> None:
-        if self.variant in ('ss', 'ps') and isinstance(self.inner, Adam):
+        if self.variant in SECOND_ORDER and isinstance(self.inner, Adam):
             raise ValueError(f'.inner.type: variant {self.variant} differentiates through a gradient step (Eq. 3); '
                              "got 'Adam', allowed: SGD")
+        if self.deploy == 'phi' and self.variant not in ('ss', 'ps'):
+            raise ValueError(f'.deploy: phi, but variant {self.variant} minimises no loss at virtually updated '
+                             'parameters; allowed: theta, or variant ss or ps')
         if self.recompute is not UNSET and self.hvp == 'finite_difference':
             raise ValueError(f'.recompute: {str(self.recompute).lower()}, but hvp finite_difference holds no graphs; '
                              'allowed: with hvp exact')
 
     def unused(self) -> list[str]:
         """Options that were set and that this variant has no use for."""
-        users = {'inner': ('sf', 'pf', 'ss', 'ps'), 'hvp': ('ss', 'ps'), 'recompute': ('ss', 'ps'), 'order': ('sf', ),
-                 'erm_steps': ('erm', )}
+        users = {'inner': ('sf', 'pf', *SECOND_ORDER), 'hvp': SECOND_ORDER, 'recompute': SECOND_ORDER,
+                 'order': ('sf', ), 'held_out': ('mldg', ), 'beta': ('mldg', ),
+                 'erm_steps': ('erm', ), 'erm_sampling': ('erm', ), 'deploy': ('ss', 'ps'),
+                 'deploy_patches': ('ss', 'ps') if self.deploy == 'phi' else ()}
         return [name for name, variants in users.items()
                 if getattr(self, name) is not UNSET and self.variant not in variants]
 
     @property
     def differentiates_twice(self) -> bool:
         """Whether the network's gradient is differentiated once more."""
-        return self.variant in ('ss', 'ps') and self.hvp != 'finite_difference'
+        return self.variant in SECOND_ORDER and self.hvp != 'finite_difference'
+
+    @property
+    def patches_to_deploy(self) -> int | None:
+        """How many patches the virtual update of the deployed network takes; None: ``theta`` is deployed."""
+        if self.deploy != 'phi':
+            return None
+        return 128 if isinstance(self.deploy_patches, UnsetType) else self.deploy_patches
+
+    @property
+    def held_out_or_default(self) -> int:
+        """Meta-test confounders of ``mldg``."""
+        return 1 if isinstance(self.held_out, UnsetType) else self.held_out
 
     @property
     def inner_or_default(self) -> SGD | Adam:
@@ -136,7 +181,7 @@ def build_variant(options: DILOptions,
     Args:
         options: The typed block.
         params: ``theta``; Reptile walks allocate their fast weights like it.
-        seed: Seeds the order of the confounders (``sf``); must be the same on all ranks.
+        seed: Seeds the order of the confounders (``sf``, ``mldg``); must be the same on all ranks.
         average: Averages gradients over the processes of a distributed run.
         mark: Told when the inner steps are done, so that a step's time can be told by part.
     """
@@ -147,9 +192,13 @@ def build_variant(options: DILOptions,
         return SerialSecondOrder(inner.lr, _inner_gradient(options), average, mark)
     if options.variant == 'ps':
         return ParallelSecondOrder(inner.lr, _inner_gradient(options), average, mark)
+    if options.variant == 'mldg':
+        beta = 1.0 if isinstance(options.beta, UnsetType) else options.beta
+        split = torch.Generator().manual_seed(seed)
+        return MLDG(inner.lr, options.held_out_or_default, beta, split, _inner_gradient(options), average, mark)
     if isinstance(inner, Adam):
         walk = ReptileWalk(params, partial(torch.optim.Adam, lr=inner.lr, betas=inner.betas, eps=inner.eps,
-                                           **_at_once(params)), average)
+                                           **_at_once(params)), average, inner.persistent)
     else:
         walk = ReptileWalk(params, partial(torch.optim.SGD, lr=inner.lr, **_at_once(params)), average)
     if options.variant == 'pf':
@@ -167,7 +216,7 @@ def _at_once(params: Params) -> dict[str, Any]:
 def _inner_gradient(options: DILOptions) -> hessian.InnerGradientFunction:
     if not options.differentiates_twice:
         return hessian.finite_difference
-    recompute = options.variant == 'ps' if options.recompute is UNSET else options.recompute
+    recompute = options.variant != 'ss' if options.recompute is UNSET else options.recompute
     return hessian.exact_recomputed if recompute else hessian.exact
 
 

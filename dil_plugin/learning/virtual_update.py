@@ -43,29 +43,35 @@ class ReptileWalk:
     """A walk ``theta -> phi_1 -> phi_2 …`` of an inner optimiser on one set of fast weights.
 
     The fast weights are allocated once and overwritten at the start of every walk; the optimiser's state (Adam's
-    moments) persists from one walk to the next, as in the authors' released training. A step whose gradient is not
-    finite is left out, so that the moments stay finite; the displacement of that walk is not a number.
+    moments) persists from one walk to the next, as in the authors' released training, or starts anew with each walk.
+    A step whose gradient is not finite is left out, so that the moments stay finite; the displacement of that walk is
+    not a number.
 
     Args:
         params: ``theta``, for names, shapes, dtype and device.
         optimizer: Makes a torch optimiser for a list of tensors, for example
             ``functools.partial(torch.optim.Adam, lr=1e-4, betas=(0.0, 0.999))``.
         average: Averages each inner gradient over processes.
+        persistent: Whether the optimiser's state outlives a walk.
     """
 
     def __init__(self,
                  params: Params,
                  optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
-                 average: Average = identity) -> None:
+                 average: Average = identity,
+                 persistent: bool = True) -> None:
         self.weights: Params = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
         self.optimizer = optimizer(list(self.weights.values()))
         self.average = average
+        self.persistent = persistent
         self._finite: Tensor | None = None
 
     def start(self, params: Params) -> None:
         """Puts the fast weights back to ``theta``."""
         with torch.no_grad():
             torch._foreach_copy_(list(self.weights.values()), list(params.values()))
+        if not self.persistent:
+            self.optimizer.state.clear()
         self._finite = None
 
     def step(self, loss: LossFunction, pairs: Sequence[Pair]) -> Tensor:
@@ -94,8 +100,9 @@ class ReptileWalk:
         return moved
 
     def state_dict(self) -> dict[str, Any]:
-        """The inner optimiser's state."""
-        return self.optimizer.state_dict()
+        """The inner optimiser's state, as far as it outlives a walk."""
+        state = self.optimizer.state_dict()
+        return state if self.persistent else {**state, 'state': {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the inner optimiser's moments; its hyperparameters stay those it was built with."""

@@ -46,8 +46,9 @@ class MetaTraining:
 
     def draw_anew(self, iteration: int) -> None:
         """Draws of the confounders that were not drawn before ``iteration``."""
-        self.sampler = build_sampler(self.options.dil, self.distortions, sampler_seed(self.seed, self.rank, iteration),
-                                     self.device, self.options.gt_size, self.options.queue_size)
+        seed, common = (sampler_seed(self.seed, rank, iteration) for rank in (self.rank, 0))
+        self.sampler = build_sampler(self.options.dil, self.distortions, seed, self.device, self.options.gt_size,
+                                     self.options.queue_size, common)
 
     @property
     def steps(self) -> int:

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import OptionError
+from dil_plugin.learning.mldg import check_held_out
 from dil_plugin.learning.options import DILOptions
 from dil_plugin.options import convert
 
@@ -68,7 +69,12 @@ def parse_model_options(raw: Mapping[str, Any]) -> tuple[ModelOptions, Distortio
     if 'max_skipped' in block['dil']:
         raise OptionError(f"model.dil.max_skipped: {block['dil']['max_skipped']}, but mmengine's optimiser takes the "
                           'steps of a DILEditModel, and skips none in float32 and bfloat16; remove it')
+    if options.dil.patches_to_deploy is not None:
+        raise OptionError("model.dil.deploy: 'phi', which validates and saves another network than it trains; a "
+                          "DILEditModel saves the trained one; allowed: 'theta' (BasicSR's DILModel has both)")
     distortions = parse_distortions(block['distortions'], 'model.distortions')
+    if options.dil.variant == 'mldg':
+        check_held_out(options.dil.held_out_or_default, len(distortions), 'model.dil.held_out')
     if options.gt_size is not None and options.gt_size % distortions.scale:
         raise OptionError(f'model.gt_size: {options.gt_size}; allowed: multiples of {distortions.scale}, by which the '
                           'distortions divide the resolution')

@@ -36,16 +36,31 @@ class StepCost(NamedTuple):
         return self.inner + self.query + self.hessian
 
 
-Count = Callable[[int, int, int], StepCost]
+class Step(NamedTuple):
+    """What the cost depends on.
 
-COUNTS: dict[str, Count] = {
-    'erm': lambda n, rows, erm_steps: StepCost(0, erm_steps * rows, 0, erm_steps),
-    'sf': lambda n, rows, _: StepCost(n * rows, 0, 0, 1),
-    'pf': lambda n, rows, _: StepCost(n * rows, rows, 0, 1),
-    'ss': lambda n, rows, _: StepCost(n * rows, n * rows, n * rows, 1),
-    'ps': lambda n, rows, _: StepCost(n * rows, rows, n * rows, 1),
+    Attributes:
+        n: Confounders.
+        rows: Images of one gradient step.
+        erm_steps: Plain steps of ERM.
+        held_out: Meta-test confounders of MLDG.
+    """
+
+    n: int
+    rows: int
+    erm_steps: int
+    held_out: int
+
+
+COUNTS: dict[str, Callable[[Step], StepCost]] = {
+    'erm': lambda s: StepCost(0, s.erm_steps * s.rows, 0, s.erm_steps),
+    'sf': lambda s: StepCost(s.n * s.rows, 0, 0, 1),
+    'pf': lambda s: StepCost(s.n * s.rows, s.rows, 0, 1),
+    'ss': lambda s: StepCost(s.n * s.rows, s.n * s.rows, s.n * s.rows, 1),
+    'ps': lambda s: StepCost(s.n * s.rows, s.rows, s.n * s.rows, 1),
+    'mldg': lambda s: StepCost((s.n - s.held_out) * s.rows, s.held_out * s.rows, (s.n - s.held_out) * s.rows, 1),
 }
-"""By variant: of n confounders, the images of one gradient step, and the plain steps of ERM."""
+"""By variant."""
 
 
 def step_cost(opt: dict[str, Any]) -> StepCost:
@@ -58,22 +73,21 @@ def step_cost(opt: dict[str, Any]) -> StepCost:
         OptionError: They are wrong, or the variant has no count.
     """
     dil, confounders = parse_training_options(opt)
-    count = _count_of(dil)
+    _check_counted(dil)
     sampler = build_sampler(dil, confounders)
     batch_size = opt['datasets']['train']['batch_size_per_gpu']
     sampler.check_batch_size(batch_size)
-    return count(len(confounders), batch_size // sampler.parts, sampler.erm_steps)
+    rows = batch_size // sampler.parts
+    return COUNTS[dil.variant](Step(len(confounders), rows, sampler.erm_steps, dil.held_out_or_default))
 
 
 def batch_size_for(opt: dict[str, Any], rows: int) -> int:
     """The ``batch_size_per_gpu`` with which every gradient step of a training sees ``rows`` images."""
     dil, confounders = parse_training_options(opt)
-    _count_of(dil)
     return rows * build_sampler(dil, confounders).parts
 
 
-def _count_of(dil: DILOptions) -> Count:
+def _check_counted(dil: DILOptions) -> None:
     if dil.variant not in COUNTS:
         raise OptionError(f"train.dil.variant: the image gradients of '{dil.variant}' are not counted yet "
                           f'(study/image_gradients.py); {did_you_mean(dil.variant, COUNTS)}')
-    return COUNTS[dil.variant]

@@ -6,6 +6,7 @@ allowed; nothing is left in experiments/ by those that are found before the trai
 
 import copy
 import logging
+import os
 import pickle
 import shutil
 import sys
@@ -57,13 +58,33 @@ def option(key, value, *words):
 
 
 TRAIN = 'datasets.train'
+SWINIR = {'type': 'SwinIR', 'upscale': 1, 'img_size': 16, 'window_size': 8, 'embed_dim': 12, 'depths': [1],
+          'num_heads': [3]}
+RRDB = {'type': 'RRDBNetNoUpsample', 'num_feat': 6, 'num_block': 1, 'num_grow_ch': 3}
+EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_block': 1}
+NETWORKS = [
+    ({**RRDB, 'num_in_ch': 4}, ['network_g.num_in_ch: 4', 'allowed: 3']),
+    ({**RRDB, 'num_out_ch': 1}, ['network_g.num_out_ch: 1', 'allowed: 3']),
+    ({**SWINIR, 'embed_dim': 10}, ['network_g.embed_dim: 10', 'multiples', '[3]']),
+    ({**SWINIR, 'depths': [1, 1]}, ['network_g.num_heads: [3]', 'as many as depths [1, 1]']),
+    ({**SWINIR, 'upsampler': 'nearest+conv'}, ['network_g.upsampler', 'nearest+conv', 'upscale is 1', 'pixelshuffle']),
+    ({**EDSR, 'upscale': 5}, ['network_g: EDSR cannot be built', 'upscale: 5', '2^n and 3']),
+    ({**EDSR, 'upscale': 2, 'res_scal': 1}, ['network_g', 'res_scal', "did you mean 'res_scale'"]),
+    ({'type': 'EDSR', 'num_in_ch': 3}, ['network_g', "'num_out_ch' is missing"]),
+    ({'type': 'UNetDiscriminatorSN', 'num_in_ch': 3, 'num_feat': 4}, ['network_g.type', 'UNetDiscriminatorSN',
+                                                                     '1 channels', 'allowed']),
+    ({'type': 'VGGStyleDiscriminator', 'num_in_ch': 3, 'num_feat': 4}, ['network_g: VGGStyleDiscriminator', '3x16x16',
+                                                                       'allowed']),
+    ({'type': 'BasicVSR', 'num_feat': 4, 'num_block': 1}, ['network_g: BasicVSR', '3x16x16', 'allowed']),
+]
+"""Networks that cannot be built, or do not restore images."""
 OPTIONS = [
     # train.dil
     option('train/dil', {'variant': 'maml'}, 'train.dil.variant', 'maml', 'sf, pf, ss, ps, erm'),
     option('train/dil', {'variant': 'sf', 'max_skiped': 3}, 'max_skiped', "did you mean 'max_skipped'"),
     option('train/dil', {'variant': 'sf', 'max_skipped': 0}, 'train.dil.max_skipped', '>= 1', 'got 0'),
-    option('train/dil', {'variant': 'sf', 'max_skipped': 2.5}, 'train.dil.max_skipped', '`int`', 'got 2.5'),
-    option('train/dil', {'variant': 'sf', 'max_skipped': None}, 'train.dil.max_skipped', '`int`', 'got None'),
+    option('train/dil', {'variant': 'sf', 'max_skipped': 2.5}, 'train.dil.max_skipped', 'a whole number', 'got 2.5'),
+    option('train/dil', {'variant': 'sf', 'max_skipped': None}, 'train.dil.max_skipped', 'a whole number', 'got None'),
     option('train/dil', {'variant': 'sf', 'inner': {'type': 'SGD', 'lr': '1e-4'}}, 'train.dil.inner.lr', "'1e-4'",
            '!!float 1e-4'),
     option('train/dil', {'variant': 'sf', 'inner': {'type': 'SGD', 'lr': float('inf')}}, 'train.dil.inner.lr', 'inf',
@@ -78,7 +99,7 @@ OPTIONS = [
     option('train/dil', {'variant': 'ps', 'inner': 1e-4}, 'train.dil.inner', '0.0001', 'block'),
     option('train/dil', {'variant': 'sf', 'outputs': 'second'}, 'train.dil.outputs', 'second', 'all, first, last'),
     option('train/dil', {'variant': 'sf', 'patches': 'some'}, 'train.dil.patches', 'some', 'same, fresh'),
-    option('train/dil', {'variant': 'ps', 'recompute': 'yes'}, 'train.dil.recompute', 'yes', 'bool'),
+    option('train/dil', {'variant': 'ps', 'recompute': 'yes'}, 'train.dil.recompute', 'yes', 'true or false'),
     option('train/dil', 'sf', 'train.dil', 'sf', 'block'),
     # distortions
     option('distortions', {'type': 'GaussianNoise', 'sigma': 5}, 'distortions', 'list', 'GaussianNoise'),
@@ -91,6 +112,10 @@ OPTIONS = [
     option('distortions', [{'type': 'GaussianNoise', 'sigma': 5, 'draws': 0}], 'distortions[0].draws', '>= 1', 'got 0'),
     option('distortions', [{'type': 'GaussianNoise', 'sigma': float('nan')}], 'distortions[0].sigma', 'nan'),
     option('distortions', [{'type': 'GaussianNoise', 'sigma': []}], 'distortions[0].sigma', 'list is empty'),
+    option('distortions', [{'type': 'GaussianNoise', 'sigma': 1e300}], 'distortions[0].sigma', 'at most 3.4e+38',
+           '1e+300'),
+    option('distortions', [{'type': 'GaussianNoise', 'sigma': 5, 'draws': 10**9}], 'distortions[0].draws',
+           'at most 1000', '1000000000'),
     option('distortions', [{'type': 'Downsample', 'scale': 2}], 'scale: 1', '2'),
     # data set
     option('datasets/train/gt_sze', 16, TRAIN, 'gt_sze', "did you mean 'gt_size'"),
@@ -100,35 +125,70 @@ OPTIONS = [
     option('datasets/train/batch_size_per_gpu', 2.5, f'{TRAIN}.batch_size_per_gpu', '2.5', '>= 1'),
     option('datasets/train/num_worker_per_gpu', -1, f'{TRAIN}.num_worker_per_gpu', '-1', '>= 0'),
     option('datasets/train/dataset_enlarge_ratio', 0, f'{TRAIN}.dataset_enlarge_ratio', '0', '>= 1'),
-    option('datasets/train/use_hflip', 'maybe', f'{TRAIN}.use_hflip', 'maybe', 'bool'),
+    option('datasets/train/use_hflip', 'maybe', f'{TRAIN}.use_hflip', 'maybe', 'true or false'),
     option('datasets/train/type', 'PairedImagesDataset', f'{TRAIN}.type', "did you mean 'PairedImageDataset'"),
     option('datasets/train/dataroot_gt', '/no/such/folder', f'{TRAIN}.dataroot_gt', '/no/such/folder', 'no folder'),
     option('datasets/train/dataroot_gt', ['a', 'b'], f'{TRAIN}.dataroot_gt', "['a', 'b']"),
     option('datasets/train/io_backend', 'lmdb', f'{TRAIN}.io_backend', 'lmdb'),
     option('datasets/train/io_backend', {'type': 'lmdb'}, f'{TRAIN}.dataroot_gt', '.lmdb'),
+    option('datasets/train/persistent_workers', True, f'{TRAIN}.persistent_workers', 'num_worker_per_gpu is 0', '>= 1'),
+    option('datasets/train/batch_size_per_gpu', 1000, f'{TRAIN}.dataset_enlarge_ratio', '20 times 6', 'at least 167'),
+    option('datasets/train/seed', 2**70, f'{TRAIN}.seed', str(2**70), '<= 4294967295'),
     option('datasets/train/distort_on', 'cpu', f'{TRAIN}.distort_on', 'cpu', 'worker, device'),
     option('datasets', {}, 'datasets'),
     # the rest
     option('name', 'a/b', 'name', 'a/b', 'folder'),
-    option('scale', 0, 'scale', '0'),
+    option('name', 'a\nb', 'name', "'a\\nb'", 'folder', 'control characters'),
+    option('name', 'a\0b', 'name', "'a\\x00b'", 'folder', 'control characters'),
+    option('name', 'a' * 300, 'name', 'aaa', '300', '180 bytes'),
+    option('name', 2024, 'name', 'text', 'got 2024', "name: '2024'"),
+    option('scale', 0, 'scale', '>= 1', 'got 0'),
+    option('scale', 1.5, 'scale', '>= 1', 'got 1.5'),
+    option('num_gpu', 'two', 'num_gpu', "'two'", '>= 0 or auto'),
+    option('manual_seed', 'three', 'manual_seed', "'three'", 'between 0 and 2**32 - 1'),
     option('scale', 2, 'scale', '2'),
     option('num_gpu', 3, 'num_gpu', '3', '0 or auto'),
     option('manual_seed', -3, 'manual_seed', '-3', 'between 0 and 2**32 - 1'),
     option('train/optim_g', {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 2]}, 'train.optim_g.betas[1]', 'got 2'),
+    option('train/dil', {'variant': 'mldg', 'held_out': 4}, 'train.dil.held_out', '4 of 4', 'at most 3'),
+    option('train/optim_g', {'type': 'SGD', 'lr': 0.5, 'betas': [0.9, 0.99]}, 'train.optim_g', "'betas'", 'momentum'),
+    option('train/optim_g', {'type': 'SGD', 'lr': 0.5, 'nesterov': True}, 'train.optim_g.nesterov', 'with a momentum'),
     option('train/optim_g', {'type': 'Adam', 'lr': -1}, 'train.optim_g.lr', '> 0', '-1'),
     option('train/scheduler', {'type': 'MultiStepLR', 'milestone': [3]}, 'train.scheduler',
            "did you mean 'milestones'"),
     option('train/pixel_opt', {'type': 'L1Loss', 'loss_weight': 1, 'reduction': 'max'}, 'train.pixel_opt.reduction',
            'max', 'mean'),
+    option('train/pixel_opt', {'type': 'L1Loss', 'loss_weight': float('nan')}, 'train.pixel_opt.loss_weight', 'finite',
+           'nan'),
+    option('train/pixel_opt', {'type': 'L1Loss', 'loss_weight': 0}, 'train.pixel_opt.loss_weight: 0', 'other than 0'),
+    option('train/perceptual_opt', {'type': 'PerceptualLoss', 'layer_weights': {'conv9_9': 1}},
+           'train.perceptual_opt.layer_weights', 'conv9_9', 'conv5_4'),
+    option('train/perceptual_opt', {'type': 'PerceptualLoss', 'layer_weights': {'conv5_4': 1}, 'vgg_type': 'vgg20'},
+           'train.perceptual_opt.vgg_type', 'vgg20', "did you mean 'vgg19'", 'vgg11'),
+    option('train/optim_g', {'type': 'RMSprop', 'lr': 1e-3}, 'train.optim_g.type', 'RMSprop', 'Adam'),
+    option('train/scheduler', {'type': 'MultistepLR', 'milestones': [3]}, 'train.scheduler.type', 'MultistepLR',
+           "did you mean 'MultiStepLR'", 'CosineAnnealingRestartLR'),
+    option('train/scheduler', {'type': 'MultiStepLR', 'milestones': [30, 10]}, 'train.scheduler.milestones',
+           '[30, 10]', 'rising'),
+    option('train/warmup_iter', -5, 'train.warmup_iter', '>= -1', 'got -5'),
+    option('train/total_iter', 2.5, 'train.total_iter', 'whole number', 'got 2.5'),
+    option('val', {'val_freq': 2.5, 'save_img': False}, 'val.val_freq', 'whole number', 'got 2.5'),
+    option('logger', {'print_freq': 1.5, 'save_checkpoint_freq': 2}, 'logger.print_freq', 'whole number', 'got 1.5'),
+    option('logger', {'print_freq': 1, 'save_checkpoint_freq': 2, 'wandb': {'project': 'x'}}, 'logger.wandb.project',
+           "'x'", 'use_tb_logger'),
     option('train/ema_decay', 1, 'train.ema_decay', '< 1', 'got 1'),
     option('train/amp', 'fp8', 'train.amp', 'fp8', 'bf16, fp16'),
     option('network_g', {'type': 'RRDBNetNoUpsample', 'num_blocks': 1}, 'network_g', "did you mean 'num_block'"),
     option('network_g', {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 4, 'num_feat': 6, 'num_block': 1,
                          'num_grow_ch': 3}, 'network_g', '4', 'scale'),
+    *[option('network_g', network, *words) for network, words in NETWORKS],
     option('logger', {'print_freq': 0, 'save_checkpoint_freq': 2}, 'logger.print_freq', '> 0', '0'),
     option('val', {'val_freq': 1, 'save_img': 'no'}, 'val.save_img', 'no', 'true or false'),
     option('custom_imports', ['no_such_module'], 'custom_imports', 'no_such_module', 'allowed'),
     option('custom_imports', 'torch', 'custom_imports', 'torch', 'list'),
+    option('custom_imports', ['../x.py'], 'custom_imports', '../x.py', 'allowed', 'without .py'),
+    option('path/ignore_resume_networks', ['net_g'], 'path.ignore_resume_networks', 'net_g', 'allowed: network_g'),
+    option('path/pretrain_network_g', 5, 'path.pretrain_network_g', 'a path', 'got 5'),
     option('pathh', {}, 'pathh', "did you mean 'path'"),
     option('path/resume_state', '/no/such.state', 'path.resume_state', '/no/such.state'),
     option('path/pretrain_network_g', '/no/such.pth', 'path.pretrain_network_g', '/no/such.pth'),
@@ -239,6 +299,49 @@ def opened_as_a_folder(opt, folder, sources):
     opt['datasets']['train']['dataroot_gt'] = str(sources['lmdb'])
 
 
+def without_lines(root):
+    (root / 'meta_info.txt').write_text('')
+
+
+def with_blank_lines(root):
+    (root / 'meta_info.txt').write_text('\n\n')
+
+
+def dangling(path):
+    path.unlink()
+    path.symlink_to('no_such_file.png')
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def encoded(encoding, *words):
+    """The file in another encoding."""
+
+    def spoil(opt, folder, sources):
+        text = '# \xe4\n' + yaml.safe_dump(opt)
+        opt.clear()
+        opt['text'] = text.encode(encoding)
+
+    return Bad(f'YAML in {encoding}', spoil, ['-opt', 'options.yml', 'UTF-8', *words])
+
+
+def validated(change, *words, name):
+    """Two validation sets and a metric, changed by ``change(opt)``."""
+
+    def spoil(opt, folder, sources):
+        one = {'type': 'DistortionAugmentedDataset', 'dataroot_gt': str(sources['crops']), 'io_backend':
+               {'type': 'disk'}, 'distortions': [{'type': 'GaussianNoise', 'sigma': 30}]}
+        opt['datasets'].update(val_1={'name': 'a', **one}, val_2={'name': 'b', **one})
+        opt['val'] = {'val_freq': 2, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr',
+                                                                             'crop_border': 2}}}
+        change(opt)
+
+    return Bad(name, spoil, list(words))
+
+
 def listed(text, *words, name):
     """A ``meta_info_file``."""
 
@@ -249,7 +352,7 @@ def listed(text, *words, name):
     return Bad(name, spoil, ['list.txt', *words])
 
 
-def checkpoint(write, *words, early=False):
+def checkpoint(write, *words, early=True):
     """``path.pretrain_network_g``."""
 
     def spoil(opt, folder, sources):
@@ -358,9 +461,19 @@ FILES = [
     lmdb_of(without_meta_info, ROOT_KEY, 'meta_info.txt'),
     lmdb_of(truncated_data, ROOT_KEY, 'truncated'),
     lmdb_of(not_an_lmdb, ROOT_KEY, 'cannot be read'),
-    lmdb_of(empty_data, ROOT_KEY),
+    lmdb_of(empty_data, ROOT_KEY, 'data.mdb', 'is empty (0 bytes)', 'prepare_data.py'),
     lmdb_of(more_keys_than_records, ROOT_KEY, '6 records', '7'),
     lmdb_of(garbled_meta_info, 'line 1', 'a line of another kind'),
+    lmdb_of(without_lines, ROOT_KEY, 'meta_info.txt', 'is empty', 'prepare_data.py'),
+    lmdb_of(with_blank_lines, ROOT_KEY, 'meta_info.txt', 'lists no images', 'prepare_data.py'),
+    images(dangling, ROOT_KEY, 'coffee_0.png', 'a link to a file that is not there', 'allowed', early=True),
+    images(pipe, ROOT_KEY, 'coffee_0.png', 'no file', 'allowed', early=True),
+    encoded('utf-16', '0xff'),
+    encoded('latin-1', '0xe4'),
+    validated(lambda opt: opt['datasets']['val_2'].update(name='a'), 'datasets.val_2.name', "'a'", 'datasets.val_1',
+              'another name', name='two validation sets of one name'),
+    validated(lambda opt: opt['val']['metrics']['psnr'].update(crop_border=20), 'val.metrics.psnr.crop_border: 20',
+              'datasets.val_1', '48x40', 'at most 19', name='crop_border leaves nothing'),
     lmdb_of(key_missing, ROOT_KEY, 'coffee_9', early=False),
     lmdb_of(record_is_no_image, ROOT_KEY, 'coffee_0', 'decoded', early=False),
     Bad('lmdb as a folder', opened_as_a_folder, [f'{TRAIN}.io_backend.type', 'disk', 'lmdb']),
@@ -390,6 +503,7 @@ FILES = [
     Bad('forced seed', lambda *_: None, ['manual_seed', '99999999999', 'between 0'],
         ('--force_yml', 'manual_seed=99999999999')),
     forced('train:total_iter', 'KEY:KEY=VALUE'),
+    Bad('forced name', lambda *_: None, ['name', 'text', 'got 2024'], ('--force_yml', 'name=2024')),
 ]
 TABLE = [*OPTIONS, *FILES]
 
@@ -405,7 +519,8 @@ def test_mistake(base, crops, crops_lmdb, tmp_path, monkeypatch, capsys, bad):
     opt = copy.deepcopy(base)
     bad.spoil(opt, folder, {'crops': crops, 'lmdb': crops_lmdb})
     path = tmp_path / 'options.yml'
-    path.write_text(opt['text'] if set(opt) == {'text'} else yaml.safe_dump(opt))
+    content = opt['text'] if set(opt) == {'text'} else yaml.safe_dump(opt)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(path), *bad.arguments])
     basicsr.utils.logger.initialized_logger.clear()
     logging.getLogger('basicsr').handlers.clear()  # of earlier runs, whose streams are closed

@@ -51,7 +51,8 @@ def test_summary(base, checked, crops_lmdb, tmp_path, variant, pipeline):
     network = RRDBNetNoUpsample(num_feat=6, num_block=1, num_grow_ch=3)
     count = sum(p.numel() for p in network.parameters())
     for words in ('train: 6 images, 4 of them read', 'noisy: 6 images, 4 of them read', f'{count:,} parameters',
-                  '30 iterations per epoch and process, 4 epochs', '4 images on cpu', '100 iterations: '):
+                  '30 iterations per epoch and process, 4 epochs', 'two iterations with 4 images on cpu',
+                  '100 iterations: '):
         assert words in text
     assert re.search(r'memory +\d+\.\d [GM]iB at most', text)
 
@@ -89,6 +90,18 @@ def test_damaged_images_are_found(base, checked, crops, tmp_path, images):
         checked(base, *(['--images', images] if images else []))
 
 
+def test_images_that_would_be_skipped_are_named(base, checked, crops, tmp_path):
+    folder = tmp_path / 'images'
+    shutil.copytree(crops, folder)
+    bad = sorted(folder.iterdir())[1:3]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:400])
+    base['datasets']['train'] |= {'dataroot_gt': str(folder), 'on_bad_image': 'skip'}
+    line, = (line for line in checked(base, '--images', 'all') if 'train: ' in line)
+    assert 'train: 6 images, 6 of them read; 2 cannot be used' in line
+    assert all(path.name in line for path in bad)
+
+
 @pytest.mark.parametrize(('count', 'expected'), [(None, list(range(10))), (5, [0, 2, 4, 6, 8]), (3, [0, 3, 6]),
                                                  (40, list(range(10)))])
 def test_the_sample_is_spread_over_the_data_set(count, expected):
@@ -102,7 +115,7 @@ def test_the_sample_is_spread_over_the_data_set(count, expected):
         def __getitem__(self, index):
             seen.append(index)
 
-    assert read_images(Ten(), count) == len(expected)
+    assert read_images(Ten(), count) == (len(expected), {})
     assert seen == expected
 
 

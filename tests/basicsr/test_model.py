@@ -24,6 +24,8 @@ VARIANTS = {
     'ss': {'variant': 'ss', 'inner': {'type': 'SGD', 'lr': 0.01}},
     'ps': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.01}, 'hvp': 'finite_difference'},
     'erm': {'variant': 'erm', 'erm_steps': 2},
+    'mldg': {'variant': 'mldg', 'inner': {'type': 'SGD', 'lr': 0.01}, 'held_out': 2, 'patches': 'fresh'},
+    'erm serial': {'variant': 'erm', 'erm_sampling': 'serial', 'patches': 'fresh'},
 }
 ARCHS = {
     'RRDBNet': {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 1, 'num_feat': 4, 'num_block': 1,
@@ -78,12 +80,13 @@ def test_every_variant_trains_saves_and_is_tested(base, pipeline, variant):
 
 
 @pytest.mark.parametrize('arch', ARCHS)
-@pytest.mark.parametrize('variant', ['sf', 'ps'])
+@pytest.mark.parametrize('variant', ['sf', 'ps', 'mldg'])
 def test_basicsr_architectures_work_by_name(base, pipeline, arch, variant):
     base['network_g'] = ARCHS[arch]
     if arch == 'MSRResNet':
         base.update(scale=2, distortions=[{'type': 'HalveForTest'}, {'type': 'HalveForTest'}])
-    dil = {**VARIANTS[variant], 'hvp': 'exact'} if variant == 'ps' else VARIANTS[variant]
+    dil = {'sf': VARIANTS['sf'], 'ps': {**VARIANTS['ps'], 'hvp': 'exact'},
+           'mldg': {**VARIANTS['mldg'], 'held_out': 1}}[variant]
     base['train'].update(dil=dil, total_iter=2)
     base['logger']['save_checkpoint_freq'] = 1
     root = pipeline(base)
@@ -206,6 +209,9 @@ def test_data_set_of_pairs(base, crops, pipeline, parsed):
     batch, = model.sampler.sample(gt, lq)
     assert torch.equal(batch.query.lq, lq)
     assert all(torch.equal(pair.gt, gt) for pair in batch.confounders)
+    base['train']['dil'] = VARIANTS['erm serial']
+    with pytest.raises(OptionError, match='erm_sampling: serial, but datasets.train is of type PairedImageDataset'):
+        parsed(base)
     base['distortions'] = None
     with pytest.raises(OptionError, match='distortions: the block is missing'):
         parsed(base)
@@ -281,7 +287,7 @@ def test_state_of_another_kind_of_device(base, pipeline, parsed):
         model.sampler.load_state_dict(state['dil']['sampler'])
 
 
-@pytest.mark.parametrize(('variant', 'workers'), [('sf', 0), ('ps', 2), ('erm', 0)])
+@pytest.mark.parametrize(('variant', 'workers'), [('sf', 0), ('ps', 2), ('erm', 0), ('erm serial', 0), ('mldg', 0)])
 def test_interrupted_equals_uninterrupted(base, pipeline, variant, workers):
     """Killed after 4 of 6 iterations and resumed: the same weights, bit for bit (one process, CPU)."""
     base['train'].update(dil=VARIANTS[variant], total_iter=6)

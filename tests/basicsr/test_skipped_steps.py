@@ -208,6 +208,32 @@ def test_a_resumed_run_goes_on_counting(base, parsed, spoil):
         train(resumed, [3])
 
 
+def test_nothing_is_saved_while_steps_are_skipped(base, pipeline, spoil):
+    """The weights may be why; the last good state and network stay, and a later good step is saved again."""
+    base['train'] |= {'dil': {'variant': 'sf'}, 'total_iter': 6}
+    base['logger'] |= {'save_checkpoint_freq': 1, 'keep_last': 1}
+    spoil({3, 4, 6}, 1)
+    run = pipeline(base) / 'experiments/run'
+    assert [path.name for path in run.glob('training_states/*')] == ['5.state']
+    assert sorted(path.name for path in run.glob('models/*')) == ['net_g_5.pth', 'net_g_latest.pth']
+    log, = (path.read_text() for path in run.glob('train_*.log'))
+    found = re.findall(r'Iteration (\d) is not saved: it ends on (\d) skipped steps', log)
+    assert found == [('3', '1'), ('4', '2'), ('6', '1')]
+
+
+def test_a_signal_while_steps_are_skipped(base, pipeline, spoil, monkeypatch, tmp_path):
+    from dil_plugin.basicsr.models import resumable_model
+    base['train']['dil'] = {'variant': 'sf'}
+    spoil({2, 3, 4}, 1)
+    looks = []
+    monkeypatch.setattr(resumable_model, 'received_signal', lambda: looks.append(1) or 15 * (len(looks) == 4))
+    with pytest.raises(SystemExit) as stop:
+        pipeline(base)
+    assert stop.value.code == 143
+    log, = (path.read_text() for path in tmp_path.glob('experiments/run/train_*.log'))
+    assert 'SIGTERM: the run ends after iteration 3, which is not saved.' in log
+
+
 def test_counting_in_a_row():
     skipped = SkippedSteps(['a', 'b'], 3, torch.device('cpu'))
 
@@ -243,9 +269,13 @@ def test_diverging_virtual_updates_are_reported_once(base, pipeline, variant, ra
     lines = [line for line in log.read_text().splitlines() if 'multiplies the loss' in line]
     assert len(lines) == int(warns)
     if warns:
-        assert f'train.dil.inner.lr (alpha) is {rate:g}; try {rate / 10:g}' in lines[0]
+        advice = float(re.search(rf'\(alpha\) is {rate:g}; try (\S+) or less', lines[0])[1])
+        assert advice <= rate / 10
         before, after = map(float, re.search(r'loss: (\S+) at theta, (\S+) at', lines[0]).groups())
         assert not after <= 2 * before  # not a number where it came that far
+        base['name'], base['train']['dil']['inner']['lr'] = 'again', advice
+        again, = (pipeline(base) / 'experiments/again').glob('train_*.log')
+        assert 'multiplies the loss' not in again.read_text()
 
 
 def test_looking_for_divergence_changes_nothing(base, pipeline):

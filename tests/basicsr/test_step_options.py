@@ -273,3 +273,10 @@ def test_compilation_without_a_compiler(base, parsed, monkeypatch):
     base['train'] |= {'compile': True}
     with pytest.raises(OptionError, match=r'C\+\+ compiler on a CPU, and there is no no-such-compiler'):
         parsed(base)
+
+
+@pytest.mark.parametrize(('accum_iter', 'left'), [(3, 1), (2, 0)])
+def test_meta_gradients_that_lead_to_no_step_are_told(base, parsed, capsys, accum_iter, left):
+    base['train'] |= {'dil': {'variant': 'sf'}, 'accum_iter': accum_iter, 'total_iter': 4}
+    parsed(base)
+    assert ('the last 1 meta-gradients lead to no step' in capsys.readouterr().err) == bool(left)

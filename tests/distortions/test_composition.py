@@ -336,7 +336,7 @@ MISTAKES_OF_ONE_OF = {
     f'{TWO}, probabilities: [0, 0]': ['[0].probabilities', 'not all 0'],
     f'{TWO}, probabilities: [.nan, 1]': ['[0].probabilities', 'nan'],
     f'{TWO}, probabilities: [1, .inf]': ['[0].probabilities[1]', 'inf'],
-    f'{TWO}, probabilities: 1': ['[0].probabilities', 'array', '1'],
+    f'{TWO}, probabilities: 1': ['[0].probabilities', 'a list', '1'],
     f'{TWO}, probabilities: [a, 1]': ['[0].probabilities[0]', "'a'"],
     f'{TWO}, probability: [1, 1]': ['[0]', "'probability'", "did you mean 'probabilities'?"],
     f'distortions: [{NOISE}, {{type: Downsample, scale: 2}}]': ['[0].distortions', 'alike', 'Downsample(scale=2)'],

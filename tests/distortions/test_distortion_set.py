@@ -171,9 +171,9 @@ MISTAKES = {
     '[{type: GaussianNoise, sigma: [5, [6]]}]': ['distortions[0].sigma', '[6]'],
     '[{type: GaussianNoise, sigma: "5"}]': ['distortions[0].sigma', "'5'", 'float'],
     '[{type: GaussianNoise, sigma: [5, 1e1]}]': ['distortions[0].sigma', "'1e1'", 'write !!float 1e1'],
-    '[{type: GaussianNoise, sigma: high}]': ['distortions[0].sigma', "'high'", 'float'],
-    '[{type: GaussianNoise, sigma: true}]': ['distortions[0].sigma', 'True', 'float'],
-    '[{type: GaussianNoise, sigma: ~}]': ['distortions[0].sigma', 'None', 'float'],
+    '[{type: GaussianNoise, sigma: high}]': ['distortions[0].sigma', "'high'", 'a number'],
+    '[{type: GaussianNoise, sigma: true}]': ['distortions[0].sigma', 'True', 'a number'],
+    '[{type: GaussianNoise, sigma: ~}]': ['distortions[0].sigma', 'None', 'a number'],
     '[{type: GaussianNoise, sigma: {uniform: [-5, 1]}}]': ['distortions[0].sigma.uniform[0]: ', '>= 0', '-5'],
     '[{type: GaussianNoise, sigma: [{uniform: [5, 9]}, {uniform: [-5, 1]}]}]': [
         'distortions[0].sigma.uniform[0]: ', '>= 0', '-5'],
@@ -293,7 +293,7 @@ class TestOwnDistortions:
         assert confounders.labels == ['Darken(factor=0.5)', 'Darken(factor=0.8)']
         made = confounders.counterfactuals(torch.ones(1, 3, 4, 4))
         assert [image.unique().item() for image in made] == pytest.approx([0.5, 0.8])
-        with pytest.raises(OptionError, match=r'distortions\[0\]\.factor: Expected `float` <= 1\.0; got 2'):
+        with pytest.raises(OptionError, match=r'distortions\[0\]\.factor: Expected a number <= 1\.0; got 2'):
             parse('- {type: Darken, factor: [0.5, 2]}')
         with pytest.raises(OptionError, match="did you mean 'Darken'.*allowed: .*, Darken, .*GaussianBlur"):
             parse('- {type: Darker, factor: 0.5}')
@@ -316,7 +316,7 @@ class TestOwnDistortions:
         factors = made[:, 0, 0, 0]
         assert (made == factors.view(-1, 1, 1, 1)).all()
         assert stats.kstest(factors.numpy(), stats.uniform(0.2, 0.6).cdf).pvalue > 1e-3
-        with pytest.raises(OptionError, match=r'^distortions\[0\]\.factor\.uniform\[1\]: Expected `float` <= 1\.0; '
+        with pytest.raises(OptionError, match=r'^distortions\[0\]\.factor\.uniform\[1\]: Expected a number <= 1\.0; '
                                               r'got 1\.5'):
             parse('- {type: Darken, factor: {uniform: [0.5, 1.5]}}')
 

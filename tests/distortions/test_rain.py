@@ -440,7 +440,7 @@ def test_blocks() -> None:
     ({'type': 'RainStreaks', 'length': {'uniform': [9, 3]}}, r'rain\[0\]\..*uniform: .*low <= high, got \[9, 3\]'),
     ({'type': 'RainStreaks', 'layers': 2}, r'rain\[0\]\.?.*layers'),
     ({'type': 'HeavyRain', 'layers': 0}, r'rain\[0\]\.layers: .*>= 1'),
-    ({'type': 'HeavyRain', 'layers': 1.5}, r'rain\[0\]\.layers: .*int'),
+    ({'type': 'HeavyRain', 'layers': 1.5}, r'rain\[0\]\.layers: .*a whole number'),
     ({'type': 'HeavyRain', 'transmission': 0}, r'rain\[0\]\.transmission: .*> 0'),
     ({'type': 'HeavyRain', 'atmosphere': 1.1}, r'rain\[0\]\.atmosphere: .*<= 1'),
     ({'type': 'HeavyRain', 'relief': [0.5, 3]}, r'rain\[0\]\.relief: .*<= 1'),

@@ -122,7 +122,7 @@ class TestDownsample:
 
     @pytest.mark.parametrize('scale', [1, 0, -2, 2.5])
     def test_limits_of_scale(self, scale: float) -> None:
-        with pytest.raises(ValueError, match=r'^\.scale: Expected `int`'):
+        with pytest.raises(ValueError, match=r'^\.scale: Expected a whole number'):
             Downsample(scale)
 
     def test_label(self) -> None:

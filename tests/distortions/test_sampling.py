@@ -10,7 +10,7 @@ from torch import Tensor
 from dil_plugin.distortions import DistortionSet, GaussianBlur, GaussianNoise
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch
-from dil_plugin.sampling import MetaBatchSampler
+from dil_plugin.sampling import MetaBatchSampler, PairedSets
 
 # Deterministic, and told apart by their output.
 BLURS = DistortionSet([GaussianBlur(sigma) for sigma in (0.5, 1, 2)])
@@ -211,4 +211,90 @@ def test_resumed_sampler_continues(confounders: bool) -> None:
     file.seek(0)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for _ in range(2):
+        assert same(resumed.sample(patches()), sampler.sample(patches()))
+
+
+def serial(**options: Any) -> MetaBatchSampler:
+    return MetaBatchSampler(BLURS, False, True, order_seed=5, **options)
+
+
+def turns_of(batches: list[MetaBatch]) -> list[int]:
+    """The confounder of each plain step; all its samples have the same one."""
+    found = []
+    for batch in batches:
+        assert not batch.confounders
+        assert batch.query is not None
+        [one] = {confounder_of(lq, clean) for lq, clean in zip(*batch.query, strict=True)}
+        found.append(one)
+    return found
+
+
+@pytest.mark.parametrize('precomputed', [False, True])
+@pytest.mark.parametrize(('how', 'steps'), [('same', None), ('fresh', None), ('same', 6), ('same', 1), ('fresh', 4)])
+def test_serial_sampling_has_one_confounder_per_plain_step(how: str, steps: int | None, precomputed: bool) -> None:
+    """Each confounder as often as any other: an order is drawn anew when all have had their turn."""
+    sampler = serial(patches=how, erm_steps=steps)
+    gt = patches(12)
+    given = {'counterfactuals': under_every_confounder(gt)} if precomputed else {}
+    found: list[int] = []
+    for _ in range(24 // (steps or 3)):
+        batches = sampler.sample(gt, **given)
+        found += turns_of(batches)
+        cleans = [batch.query.gt for batch in batches if batch.query]
+        expected = torch.cat(cleans) if how == 'same' else gt
+        # by ascending confounder the parts of the batch are handed out
+        order = sorted(range(len(batches)), key=turns_of(batches).__getitem__)
+        assert torch.equal(torch.cat([cleans[k] for k in order]), expected)
+    rounds = [found[k:k + 3] for k in range(0, len(found), 3)]
+    assert all(sorted(one) == [0, 1, 2] for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+
+
+def test_serial_sampling_takes_the_same_order_on_all_ranks() -> None:
+    """And other noise: the order has a generator of its own."""
+    one, other = (MetaBatchSampler(NOISES, False, True, seed=seed, order_seed=5) for seed in (1, 2))
+    gt = patches(4)
+    for _ in range(3):
+        left, right = one.sample(gt), other.sample(gt)
+        assert not same(left, right)
+        spreads = [[float((batch.query.lq - gt).std()) for batch in batches if batch.query]
+                   for batches in (left, right)]
+        assert sorted(range(3), key=spreads[0].__getitem__) == sorted(range(3), key=spreads[1].__getitem__)
+
+
+def test_serial_sampling_of_sets_of_pairs() -> None:
+    lq, gt = (torch.rand(4, 3, 3, 8, 8, generator=torch.Generator().manual_seed(k)) for k in range(2))
+    sampler = MetaBatchSampler(PairedSets(('a', 'b', 'c')), False, True, order_seed=5)
+    for _ in range(3):
+        queries = [batch.query for batch in sampler.sample_pairs(lq, gt) if batch.query]
+        sets = [next(i for i in range(3) if torch.equal(query.lq, lq[:, i])) for query in queries]
+        assert sorted(sets) == [0, 1, 2]
+        assert all(torch.equal(query.gt, gt[:, i]) for i, query in zip(sets, queries, strict=True))
+
+
+def test_serial_sampling_keeps_the_pool_apart() -> None:
+    """The pool exchanges a patch for an older one of the same confounder, in whatever order the steps are."""
+    sampler = serial(queue_size=16)
+    generator = torch.Generator().manual_seed(0)
+    seen = [turns_of(sampler.sample(torch.rand(4, 3, 16, 16, generator=generator))) for _ in range(12)]
+    assert all(sorted(one) == [0, 1, 2] for one in seen)
+    with pytest.raises(OptionError, match='erm_steps: 4; allowed .* multiples of 3'):
+        serial(queue_size=16, erm_steps=4).sample(patches(4))
+
+
+def test_serial_sampling_of_pairs_of_unknown_distortion() -> None:
+    with pytest.raises(OptionError, match='erm_sampling: serial, but the data set gives pairs'):
+        serial().sample(patches(), patches() * 0.5)
+
+
+def test_resumed_serial_sampling_continues() -> None:
+    """In the middle of an order, too: two steps an iteration of three confounders."""
+    sampler, resumed = (MetaBatchSampler(NOISES, False, True, erm_steps=2, seed=seed, order_seed=seed)
+                        for seed in (1, 2))
+    sampler.sample(patches())
+    file = io.BytesIO()
+    torch.save(sampler.state_dict(), file)
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    for _ in range(4):
         assert same(resumed.sample(patches()), sampler.sample(patches()))

@@ -63,9 +63,9 @@ def test_every_table_has_a_plan(raw, table):
     ({'device': 'gpu'}, "--device: got 'gpu'; allowed: auto, cpu, cuda, cuda:N"),
     ({'device': 'cuda:77'}, "--device: got 'cuda:77', but there are"),
     ({'datasets': ['Set5', 'Set5']}, "--dataset: 'Set5' is given twice"),
-    ({'limit': 0}, r'--limit: Expected `int` >= 1; got 0'),
-    ({'batch': 0}, r'--batch: Expected `int` >= 1; got 0'),
-    ({'tile': -1}, r'--tile: Expected `int` >= 0; got -1'),
+    ({'limit': 0}, r'--limit: Expected a whole number >= 1; got 0'),
+    ({'batch': 0}, r'--batch: Expected a whole number >= 1; got 0'),
+    ({'tile': -1}, r'--tile: Expected a whole number >= 0; got -1'),
     ({'seeds': 3}, "options: unknown option 'seeds'; did you mean 'seed'"),
     ({'runs': {}}, '--run: Expected .*length >= 1'),
     ({'runs': None}, '--run: Expected '),
@@ -140,7 +140,7 @@ def test_numbers_name_conditions_too(raw, tmp_path):
 
 def test_the_file_is_named_where_it_is_wrong(raw, tmp_path):
     (tmp_path / 'own.yml').write_text(yaml.safe_dump({**raw, 'limit': 0}))
-    with pytest.raises(OptionError, match=r'own\.yml\.limit: Expected `int` >= 1; got 0'):
+    with pytest.raises(OptionError, match=r'own\.yml\.limit: Expected a whole number >= 1; got 0'):
         read_options(tmp_path / 'own.yml', {'seed': 3})
     (tmp_path / 'own.yml').write_text(yaml.safe_dump({'dta': 'x', 'runs': raw['runs']}))
     with pytest.raises(OptionError, match=r"own\.yml: unknown option 'dta'; did you mean 'data'"):

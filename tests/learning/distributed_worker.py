@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 
 from dil_plugin.learning import (
     ERM,
+    MLDG,
     MetaBatch,
     NetworkLoss,
     Pair,
@@ -45,6 +46,7 @@ VARIANTS: dict[str, Callable[[Any, Any], Variant]] = {
     'ps': lambda params, average: ParallelSecondOrder(0.05, exact_recomputed, average),
     'ss, recomputed': lambda params, average: SerialSecondOrder(0.05, exact_recomputed, average),
     'ps, held': lambda params, average: ParallelSecondOrder(0.05, exact, average),
+    'mldg': lambda params, average: MLDG(0.05, 1, 0.7, torch.Generator().manual_seed(2), average=average),
     # the default alpha: a difference knows only half of the digits, of a product that alpha makes small
     'ss, difference': lambda params, average: SerialSecondOrder(1e-4, finite_difference, average),
     'ps, difference': lambda params, average: ParallelSecondOrder(1e-4, finite_difference, average),

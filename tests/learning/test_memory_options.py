@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import (
     ERM,
+    MLDG,
     MetaGradient,
     NetworkLoss,
     ParallelFirstOrder,
@@ -48,6 +49,7 @@ VARIANTS: dict[str, Callable[[Any], Any]] = {
     'ss finite difference': lambda params: SerialSecondOrder(0.05, finite_difference),
     'ps': lambda params: ParallelSecondOrder(0.05, exact_recomputed),
     'ps held': lambda params: ParallelSecondOrder(0.05, exact),
+    'mldg': lambda params: MLDG(0.05, 2, 0.7, torch.Generator().manual_seed(2)),
     'ps finite difference': lambda params: ParallelSecondOrder(0.05, finite_difference),
 }
 variants = pytest.mark.parametrize('variant', VARIANTS)

@@ -9,6 +9,7 @@ import yaml
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import (
     ERM,
+    MLDG,
     ParallelFirstOrder,
     ParallelSecondOrder,
     SerialFirstOrder,
@@ -29,7 +30,8 @@ def build(text: str, seed: int = 0, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize(('name', 'cls'), [('sf', SerialFirstOrder), ('pf', ParallelFirstOrder),
-                                           ('ss', SerialSecondOrder), ('ps', ParallelSecondOrder), ('erm', ERM)])
+                                           ('ss', SerialSecondOrder), ('ps', ParallelSecondOrder), ('erm', ERM),
+                                           ('mldg', MLDG)])
 def test_variant(name: str, cls: type) -> None:
     assert type(build(f'variant: {name}')) is cls
 
@@ -48,6 +50,12 @@ def test_inner_adam(name: str) -> None:
     text = f'{{variant: {name}, inner: {{type: Adam, lr: 0.002, betas: [0.9, 0.99], eps: 1.0e-7}}}}'
     [group] = build(text).walk.optimizer.param_groups
     assert (group['lr'], tuple(group['betas']), group['eps']) == (0.002, (0.9, 0.99), 1e-7)
+
+
+@pytest.mark.parametrize('name', ['sf', 'pf'])
+def test_moments_persist_unless_they_shall_not(name: str) -> None:
+    for text, persistent in (('', True), (', persistent: true', True), (', persistent: false', False)):
+        assert build(f'{{variant: {name}, inner: {{type: Adam{text}}}}}').walk.persistent is persistent
 
 
 @pytest.mark.parametrize('name', ['sf', 'pf'])
@@ -71,9 +79,20 @@ def test_alpha(name: str) -> None:
     ('variant: ps', exact_recomputed),
     ('{variant: ps, hvp: exact}', exact_recomputed),
     ('{variant: ps, hvp: finite_difference}', finite_difference),
+    ('variant: mldg', exact_recomputed),
+    ('{variant: mldg, recompute: false}', exact),
+    ('{variant: mldg, hvp: finite_difference}', finite_difference),
 ])
 def test_hvp(text: str, function: Any) -> None:
     assert build(text).inner is function
+
+
+def test_mldg() -> None:
+    made = build('variant: mldg')
+    assert (made.alpha, made.held_out, made.beta) == (1e-4, 1, 1.0)
+    made = build('{variant: mldg, inner: {type: SGD, lr: 0.01}, held_out: 2, beta: 0.5}', seed=4)
+    assert (made.alpha, made.held_out, made.beta) == (0.01, 2, 0.5)
+    assert torch.equal(made.generator.get_state(), torch.Generator().manual_seed(4).get_state())
 
 
 def test_order() -> None:
@@ -87,7 +106,7 @@ def test_average_reaches_every_variant() -> None:
     def average(grads: Any) -> Any:
         return grads
 
-    for name in ('sf', 'pf', 'ss', 'ps', 'erm'):
+    for name in ('sf', 'pf', 'ss', 'ps', 'erm', 'mldg'):
         variant = build(f'variant: {name}', average=average)
         assert getattr(variant, 'walk', variant).average is average
 
@@ -103,7 +122,13 @@ def test_patches_outputs_and_erm_steps_are_read() -> None:
     ('{variant: pf, inner: {type: Adam}, order: fixed}', ['order']),
     ('{variant: ss, inner: {type: SGD}, hvp: exact}', []),
     ('{variant: ps, hvp: exact, erm_steps: 2, patches: fresh}', ['erm_steps']),
-    ('{variant: erm, erm_steps: 4}', []),
+    ('{variant: erm, erm_steps: 4, erm_sampling: serial}', []),
+    ('{variant: sf, erm_sampling: mixed}', ['erm_sampling']),
+    ('{variant: ps, deploy: phi, deploy_patches: 8}', []),
+    ('{variant: ss, deploy: theta, deploy_patches: 8}', ['deploy_patches']),
+    ('{variant: erm, deploy: theta}', ['deploy']),
+    ('{variant: mldg, held_out: 2, beta: 0.5, hvp: exact, recompute: true, inner: {type: SGD}}', []),
+    ('{variant: ps, held_out: 2, beta: 0.5}', ['held_out', 'beta']),
     ('{variant: erm, inner: {type: SGD}, hvp: exact, order: fixed}', ['inner', 'hvp', 'order']),
     ('{variant: sf, hvp: exact}', ['hvp']),
 ])
@@ -113,22 +138,29 @@ def test_options_without_a_use_are_named(text: str, unused: list[str]) -> None:
 
 MISTAKES = {
     # text: what the message must name: the key, the value, what is allowed
-    '{variant: sff}': ['train.dil.variant', "'sff'", 'sf, pf, ss, ps, erm'],
-    '{variant: [sf]}': ['train.dil.variant', "['sf']", 'sf, pf, ss, ps, erm'],
+    '{variant: sff}': ['train.dil.variant', "'sff'", 'sf, pf, ss, ps, erm, mldg'],
+    '{variant: [sf]}': ['train.dil.variant', "['sf']", 'sf, pf, ss, ps, erm, mldg'],
     '{hvp: exact}': ['train.dil', 'variant'],
-    '{variant: ss, hpv: exact}': ['train.dil', "'hpv'", "did you mean 'hvp'?", 'hvp, inner, micro_batch, order'],
+    '{variant: ss, hpv: exact}': ['train.dil', "'hpv'", "did you mean 'hvp'?", 'hvp, inner, max_skipped'],
     '{variant: ss, hvp: approximate}': ['train.dil.hvp', "'approximate'", 'exact, finite_difference'],
     '{variant: sf, order: random}': ['train.dil.order', "'random'", 'shuffled, fixed'],
     '{variant: sf, patches: other}': ['train.dil.patches', "'other'", 'same, fresh'],
     '{variant: sf, outputs: middle}': ['train.dil.outputs', "'middle'", 'all, first, last'],
+    '{variant: erm, erm_sampling: single}': ['train.dil.erm_sampling', "'single'", 'mixed, serial'],
+    '{variant: pf, deploy: phi}': ['train.dil.deploy', 'phi', 'variant pf', 'allowed: theta, or variant ss or ps'],
+    '{variant: ps, deploy: Phi}': ['train.dil.deploy', "'Phi'", 'theta, phi'],
     '{variant: erm, erm_steps: 0}': ['train.dil.erm_steps', '0', '>= 1'],
-    '{variant: erm, erm_steps: 2.5}': ['train.dil.erm_steps', '2.5', 'int'],
+    '{variant: erm, erm_steps: 2.5}': ['train.dil.erm_steps', '2.5', 'a whole number'],
     '{variant: ss, inner: {type: SGD, lr: 0}}': ['train.dil.inner.lr', 'got 0', '> 0'],
     '{variant: sf, inner: {type: Adam, lr: -0.1}}': ['train.dil.inner.lr', '-0.1', '> 0'],
     '{variant: sf, inner: {type: Adam, lr: .nan}}': ['train.dil.inner.lr', 'nan', '> 0'],
-    '{variant: sf, inner: {type: Adam, lr: true}}': ['train.dil.inner.lr', 'True', 'float'],
-    '{variant: sf, inner: {type: Adam, lr: 1e-4}}': ['train.dil.inner.lr', "'1e-4'", 'float', 'write !!float 1e-4'],
-    '{variant: sf, inner: {type: Adam, lr: fast}}': ['train.dil.inner.lr', "'fast'", 'float'],
+    '{variant: sf, inner: {type: Adam, lr: true}}': ['train.dil.inner.lr', 'True', 'a number'],
+    '{variant: sf, inner: {type: Adam, lr: 1e-4}}': ['train.dil.inner.lr', "'1e-4'", 'a number', 'write !!float 1e-4'],
+    '{variant: sf, inner: {type: Adam, lr: fast}}': ['train.dil.inner.lr', "'fast'", 'a number'],
+    '{variant: mldg, inner: {type: Adam}}': ['train.dil', 'inner.type', "'Adam'", 'allowed: SGD', 'mldg'],
+    '{variant: mldg, held_out: 0}': ['train.dil.held_out', 'got 0', '>= 1'],
+    '{variant: mldg, beta: 0}': ['train.dil.beta', 'got 0', '> 0'],
+    '{variant: mldg, deploy: phi}': ['train.dil.deploy', 'phi', 'variant mldg'],
     '{variant: ss, inner: {type: Adam}}': ['train.dil', 'inner.type', "'Adam'", 'allowed: SGD', 'ss'],
     '{variant: ps, inner: {type: Adam, lr: 0.1}}': ['train.dil', 'inner.type', "'Adam'", 'allowed: SGD', 'ps'],
     '{variant: sf, inner: {type: SGD, betas: [0, 0.9]}}': ['train.dil.inner', "'betas'", 'allowed: lr, type'],
@@ -136,6 +168,8 @@ MISTAKES = {
     '{variant: sf, inner: {type: Adam, betas: [0.9]}}': ['train.dil.inner.betas', '[0.9]', 'length 2'],
     '{variant: sf, inner: {type: Adam, betas: [0.9, 1]}}': ['train.dil.inner.betas[1]', 'got 1', '< 1'],
     '{variant: sf, inner: {type: Adam, eps: 0}}': ['train.dil.inner.eps', 'got 0', '> 0'],
+    '{variant: sf, inner: {type: Adam, persistent: 1}}': ['train.dil.inner.persistent', '1', 'true or false'],
+    '{variant: sf, inner: {type: SGD, persistent: false}}': ['train.dil.inner', "'persistent'", 'allowed: lr, type'],
     '{variant: sf, inner: {type: RMSprop}}': ['train.dil.inner.type', "'RMSprop'", 'SGD, Adam'],
     '{variant: sf, inner: {lr: 0.1}}': ['train.dil.inner', 'type'],
     '{variant: sf, inner: SGD}': ['train.dil.inner', "'SGD'"],

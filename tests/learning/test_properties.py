@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from learning_helpers import Criterion, charbonnier
 from torch import Tensor, nn
@@ -96,6 +96,7 @@ def flat(grads: list[Tensor]) -> Tensor:
 @given(case=CASES, dtype=DTYPES)
 def test_finite_and_of_the_parameters_shapes(variant: str, case: Case, dtype: torch.dtype) -> None:
     """And the parameters are as they were, without gradients of their own."""
+    assume(variant != 'mldg' or len(case.distortions()) > 1)
     found, params = case.gradient(variant, dtype)
     assert [grad.shape for grad in found.grads] == [p.shape for p in params]
     assert {grad.dtype for grad in found.grads} == {dtype}

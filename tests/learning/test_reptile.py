@@ -107,6 +107,34 @@ def test_moments_persist_across_meta_steps() -> None:
     assert not equal(second, fresh)
 
 
+@each_variant
+@pytest.mark.parametrize('optimizer', ['Adam', 'Adam with momentum', 'fused'])
+@pytest.mark.parametrize('n', [1, 4])
+def test_moments_that_start_anew(name: str, optimizer: str, n: int) -> None:
+    """Each walk is that of an optimiser that has just been made."""
+    network = seeded(rrdb_network, dtype=torch.float32)
+    loss = NetworkLoss(network, CRITERION)
+    params = loss.parameters()
+    make = partial(OPTIMIZERS['Adam'], fused=True) if optimizer == 'fused' else OPTIMIZERS[optimizer]
+    walk = ReptileWalk(params, make, persistent=False)
+    variant = ParallelFirstOrder(walk) if name == 'pf' else SerialFirstOrder(walk)
+    for step in range(3):
+        batch = meta_batch(n, seed=step, dtype=torch.float32)
+        grads = variant(loss, params, batch).grads
+        fast = copy.deepcopy(network)
+        optimiser = make(fast.parameters())
+        for pairs in steps_of(name, batch):
+            optimiser.zero_grad()
+            for lq, gt in pairs:
+                (CRITERION(fast(lq), gt) / len(pairs)).backward()
+            optimiser.step()
+        assert equal(grads, [(a - b).detach() for a, b in zip(network.parameters(), fast.parameters(), strict=True)])
+        assert not variant.state_dict()['walk']['state']
+        with torch.no_grad():
+            for parameter, grad in zip(network.parameters(), grads, strict=True):
+                parameter.sub_(grad)
+
+
 class Recorder:
     """A loss that notes which confounder it is called with; they are told apart by their targets' size."""
 

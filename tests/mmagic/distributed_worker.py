@@ -19,6 +19,8 @@ DIL = {
     'pf': {'variant': 'pf', 'inner': {'type': 'SGD', 'lr': 0.01}},
     'ss': {'variant': 'ss', 'inner': {'type': 'SGD', 'lr': 0.01}},
     'ps': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.01}},
+    'mldg': {'variant': 'mldg', 'inner': {'type': 'SGD', 'lr': 0.01}, 'held_out': 2},
+    'erm serial': {'variant': 'erm', 'erm_steps': 1, 'erm_sampling': 'serial'},
     'erm 1': {'variant': 'erm', 'erm_steps': 1},
     'erm 2': {'variant': 'erm', 'erm_steps': 2},
 }
@@ -43,8 +45,9 @@ def step(wrapper, name, rank, world):
     optim_wrapper, recorder = recorded(model)
     images, versions = share(rank, world)
     img = versions[:, 1].permute(0, 2, 3, 1).numpy()
-    # erm draws among versions, so it gets its pairs alone
-    batch = batch_of(images, img=img) if name.startswith('erm') else batch_of(images, img=img, counterfactuals=versions)
+    # erm draws among versions, unless it takes them in turn, so it gets its pairs alone
+    given = {} if name in ('erm 1', 'erm 2') else {'counterfactuals': versions}
+    batch = batch_of(images, img=img, **given)
     try:
         wrapped.train_step(batch, optim_wrapper)
     except OptionError as error:

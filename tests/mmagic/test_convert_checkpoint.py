@@ -33,6 +33,7 @@ NETWORKS = {
     'rrdb_x2': {'type': 'RRDBNet', 'scale': 2, **RRDB},
     'rrdb_x1': {'type': 'RRDBNet', 'scale': 1, **RRDB},
     'rrdb_no_upsample': {'type': 'RRDBNetNoUpsample', **RRDB},
+    'rrdb_bias_free': {'type': 'RRDBNetNoUpsample', **RRDB, 'bias': False},
     'swinir_denoising': {**SWINIR, 'upscale': 1, 'upsampler': ''},
     'swinir_classical': {**SWINIR, 'upscale': 3, 'upsampler': 'pixelshuffle', 'resi_connection': '3conv', 'ape': True},
     'swinir_light': {**SWINIR, 'upscale': 2, 'upsampler': 'pixelshuffledirect', 'qkv_bias': False},

@@ -45,6 +45,8 @@ def test_options_of_a_config_are_those_of_a_dictionary():
     ({'dil': {'variant': 'sff'}}, ['model.dil.variant', "'sff'", 'sf, pf, ss, ps, erm']),
     ({'dil': {'variant': 'sf', 'ordr': 'fixed'}}, ["model.dil: unknown option 'ordr'", "'order'"]),
     ({'dil': {'variant': 'ps', 'inner': {'type': 'Adam'}}}, ['model.dil.inner.type', 'SGD']),
+    ({'dil': {'variant': 'mldg', 'held_out': 4}}, ['model.dil.held_out', '4 of 4', 'at most 3']),
+    ({'dil': {'variant': 'ps', 'deploy': 'phi'}}, ['model.dil.deploy', "'phi'", "allowed: 'theta'"]),
     ({'dil': {'variant': 'sf', 'max_skipped': 3}}, ['model.dil.max_skipped', '3', 'remove it']),
     ({'distortions': [{'type': 'GaussianNoise', 'sigmas': 5}]}, ['model.distortions[0]', "'sigma'"]),
     ({'gt_size': 0}, ['model.gt_size', '0']),

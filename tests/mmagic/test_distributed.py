@@ -10,7 +10,7 @@ import torch
 
 from .conftest import relative_error
 
-CASES = ['sf', 'pf', 'ss', 'ps', 'erm 1', 'erm 2']
+CASES = ['sf', 'pf', 'ss', 'ps', 'mldg', 'erm serial', 'erm 1', 'erm 2']
 
 
 @pytest.fixture(scope='module')

@@ -23,7 +23,10 @@ DIL = {
     'ps difference': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 1e-3}, 'hvp': 'finite_difference'},
     'ps lean': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.05}, 'micro_batch': 3, 'checkpointing': True},
     'ps held': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.05}, 'recompute': False},
+    'sf anew': {'variant': 'sf', 'inner': {'type': 'Adam', 'lr': 1e-3, 'persistent': False}},
+    'mldg': {'variant': 'mldg', 'inner': {'type': 'SGD', 'lr': 0.05}, 'held_out': 2, 'beta': 0.5},
     'erm': {'variant': 'erm', 'patches': 'fresh'},
+    'erm serial': {'variant': 'erm', 'erm_sampling': 'serial'},
 }
 
 
@@ -62,7 +65,7 @@ def test_gradient_is_that_of_the_basicsr_half(name, images, tmp_path):
     wrapper, recorder = recorded(model, steps=True)
     for _ in range(2):
         losses = model.train_step(batch_of(images), wrapper)
-    assert len(recorder.grads) == len(expected) == (8 if name == 'erm' else 2)
+    assert len(recorder.grads) == len(expected) == (8 if name.startswith('erm') else 2)
     for ours, theirs in zip(recorder.grads, expected, strict=True):
         assert any(bool(g.any()) for g in theirs)
         assert relative_error(ours, theirs) < 1e-5
@@ -71,7 +74,7 @@ def test_gradient_is_that_of_the_basicsr_half(name, images, tmp_path):
     assert set(losses) == {key for key in log if key.startswith('l_')} | {'loss'}
 
 
-@pytest.mark.parametrize('name', ['sf', 'ps', 'erm'])
+@pytest.mark.parametrize('name', ['sf', 'ps', 'mldg', 'erm', 'erm serial'])
 def test_counterfactuals_of_the_pipeline(name, images, tmp_path):
     """Versions that the data workers made, with one of them as the query, as BasicSR's worker mode."""
     generator = torch.Generator().manual_seed(1)

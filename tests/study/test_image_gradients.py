@@ -85,8 +85,10 @@ CASES = [
     {'variant': 'ss', 'inner': SGD}, {'variant': 'ss', 'patches': 'fresh', 'micro_batch': 1},
     {'variant': 'ss', 'hvp': 'finite_difference'},
     {'variant': 'ps', 'recompute': False}, {'variant': 'ps', 'patches': 'fresh', 'hvp': 'finite_difference'},
-    {'variant': 'ps', 'recompute': False, 'micro_batch': 2},
+    {'variant': 'ps', 'recompute': False, 'micro_batch': 2}, {'variant': 'erm', 'erm_sampling': 'serial'},
 ]
+MLDG = [{'variant': 'mldg', 'recompute': False, 'held_out': k, 'patches': patches}
+        for k in (1, 3) for patches in ('same', 'fresh')]
 
 
 @pytest.mark.parametrize('levels', [[5], [5, 10, 15, 20]])
@@ -98,7 +100,12 @@ def test_as_many_images_pass_backward(dil: dict[str, Any], levels: list[int]) ->
     assert counted.twice == (cost.hessian if dil.get('hvp') != 'finite_difference' else 0)
 
 
-@pytest.mark.parametrize('variant', ['ss', 'ps'])
+@pytest.mark.parametrize('dil', MLDG, ids=str)
+def test_as_many_images_of_confounders_held_out(dil: dict[str, Any]) -> None:
+    test_as_many_images_pass_backward(dil, [5, 10, 15, 20])
+
+
+@pytest.mark.parametrize('variant', ['ss', 'ps', 'mldg'])
 def test_what_is_computed_again_does_not_count(variant: str) -> None:
     opt = options({'variant': variant, 'recompute': True}, [5, 10], 3)
     cost, counted = step_cost(opt), count(opt)
@@ -113,6 +120,7 @@ def test_parts_as_documented() -> None:
     assert costs['pf'] == (32, 8, 0, 1)
     assert costs['ss'] == (32, 32, 32, 1)
     assert costs['ps'] == (32, 8, 32, 1)
+    assert costs['mldg'] == (24, 8, 24, 1)
 
 
 def test_every_variant_is_counted() -> None:

@@ -22,6 +22,7 @@ class RRDBNetNoUpsample(NoUpsampleTrunk):
         num_feat: Features between blocks.
         num_block: Number of RRDBs.
         num_grow_ch: Growth of each dense layer.
+        bias: Whether convolutions have biases; see ``NoUpsampleTrunk``.
     """
 
     def __init__(self,
@@ -29,6 +30,7 @@ class RRDBNetNoUpsample(NoUpsampleTrunk):
                  num_out_ch: int = 3,
                  num_feat: int = 64,
                  num_block: int = 23,
-                 num_grow_ch: int = 32) -> None:
+                 num_grow_ch: int = 32,
+                 bias: bool = True) -> None:
         super().__init__(partial(RRDB, num_feat=num_feat, num_grow_ch=num_grow_ch), num_in_ch, num_out_ch, num_feat,
-                         num_block)
+                         num_block, bias)

@@ -2,18 +2,15 @@
 
 import os
 import re
-from pathlib import Path
 
-from basicsr.utils import scandir
 from PIL import Image
 
+from dil_plugin.basicsr.data.folders import IMAGE_SUFFIXES, image_files, require_lmdb, require_records
 from dil_plugin.basicsr.data.options import DatasetOptions
-from dil_plugin.data_preparation.storage import open_store
 from dil_plugin.errors import DataError, OptionError
 
 HEADERS = 500  # of so many files of a folder the size is looked at before training starts
 _ORIENTATION = 0x0112  # Exif
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 _META_LINE = re.compile(r'(?P<name>.+\.\w+) \((?P<height>\d+),(?P<width>\d+),\d+\) \d+')
 
 
@@ -52,6 +49,8 @@ def clean_images(options: DatasetOptions, key: str) -> list[str]:
 
 def image_size(path: str) -> tuple[int, int] | None:
     """Height and width of an image file as its header says them, upright; None where it cannot be read."""
+    if not os.path.isfile(path):
+        return None
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(_ORIENTATION, 1) >= 5
@@ -76,8 +75,7 @@ def _files(options: DatasetOptions, key: str) -> list[str]:
     root = options.dataroot_gt
     listed_in = options.listed_in
     if not listed_in:
-        names = scandir(root, recursive=False, full_path=True)
-        return sorted(name for name in names if name.lower().endswith(IMAGE_SUFFIXES))
+        return image_files(root, f'{key}.dataroot_gt', skip=options.on_bad_image == 'skip')
     option = f'{key}.{"meta_info_file" if options.meta_info_file else "meta_info"}'
     if not os.path.isfile(listed_in):
         raise DataError(f'{option}: there is no file {listed_in}')
@@ -102,13 +100,7 @@ def _lines(path: str, key: str) -> list[str]:
 
 def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
     root = options.dataroot_gt
-    prepare = 'tools/prepare_data.py writes it'
-    if not root.rstrip('/').endswith('.lmdb'):
-        raise DataError(f'{key}.dataroot_gt: {root} is not an LMDB, whose folder must end with .lmdb '
-                        '(io_backend type lmdb)')
-    for name in ('data.mdb', 'meta_info.txt'):
-        if not os.path.isfile(os.path.join(root, name)):
-            raise DataError(f'{key}.dataroot_gt: {root} has no {name}; {prepare}')
+    require_lmdb(root, f'{key}.dataroot_gt')
     lines = _lines(os.path.join(root, 'meta_info.txt'), f'{key}.dataroot_gt')
     matches = []
     for number, line in enumerate(lines, 1):
@@ -117,20 +109,10 @@ def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
             raise DataError(f'{root}/meta_info.txt, line {number}: expected NAME.png (height,width,channels) LEVEL, '
                             f'got {line!r}')
         matches.append(match)
-    _check_records(root, key, len(lines))
+    require_records(root, f'{key}.dataroot_gt', len(lines))
     if options.phase == 'train':
         small = [m for m in matches if min(int(m['height']), int(m['width'])) < options.gt_size]
         if small and (options.on_bad_image == 'error' or len(small) == len(matches)):
             raise DataError(f'{key}.gt_size: {options.gt_size} is more than the size of {len(small)} images in {root}, '
                             f'the first is {small[0]["name"]} with {small[0]["height"]}x{small[0]["width"]} pixels')
     return [m['name'].split('.')[0] for m in matches]
-
-
-def _check_records(root: str, key: str, expected: int) -> None:
-    try:
-        with open_store(Path(root), readonly=True) as store:
-            entries = store.count()
-    except DataError as error:
-        raise DataError(f'{key}.dataroot_gt: {error}') from None
-    if entries < expected:
-        raise DataError(f'{key}.dataroot_gt: {root} holds {entries} records, but its meta_info.txt lists {expected}')

@@ -1,5 +1,7 @@
 """Reads images of folders and LMDBs."""
 
+import errno
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +53,8 @@ class ImageReader:
 
     def _content(self, path: str, root: str, backend: Mapping[str, Any]) -> bytes | None:
         if backend['type'] != 'lmdb':
+            if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+                raise OSError(errno.EINVAL, 'it is no regular file')
             with open(path, 'rb') as file:
                 return file.read()
         if root not in self._lmdbs:

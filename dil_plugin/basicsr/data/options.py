@@ -12,6 +12,7 @@ from dil_plugin.options import convert
 
 Count = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=1)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 OnBadImage = Literal['error', 'skip']
 
 
@@ -26,7 +27,7 @@ class LoaderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                                   'needs it.')] = 64
     use_hflip: Annotated[bool, Meta(description='Random horizontal flips.')] = True
     use_rot: Annotated[bool, Meta(description='Random rotations by multiples of 90 degrees.')] = True
-    seed: Annotated[Count, Meta(description='Seeds the draws (patches, confounders). Default: manual_seed in '
+    seed: Annotated[Seed, Meta(description='Seeds the draws (patches, confounders). Default: manual_seed in '
                                 'training, 0 in validation and testing.')] = 0
     on_bad_image: Annotated[OnBadImage,
                             Meta(description='Training: what happens to an image that cannot be read or decoded, or is '

@@ -1,13 +1,15 @@
 """What can be wrong with BasicSR's own data sets of pairs, found out before anything is made."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dil_plugin.basicsr.data.folders import image_files, require_lmdb, require_records
 from dil_plugin.basicsr.data.image_list import HEADERS, image_size, no_folder
 from dil_plugin.basicsr.data.options import check_on_bad_image
-from dil_plugin.data_preparation.storage import open_store, read_meta
+from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DataError, OptionError
 
 Size = tuple[int, int]
@@ -48,7 +50,7 @@ def check_skipping(key: str, dataset: Mapping[str, Any]) -> None:
                           f'{", ".join(_SKIPPING)}')
 
 
-def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> None:
+def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> list[str]:
     """Raises unless a PairedImageDataset block has pairs, and of sizes that fit the scale.
 
     In training a target must be ``scale`` times its input in both directions, and hold a patch of ``gt_size``. In
@@ -59,6 +61,9 @@ def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> Non
         key: Where the block stands.
         dataset: The block.
         scale: Clean size divided by distorted size.
+
+    Returns:
+        The paths, or keys, of the targets.
 
     Raises:
         DataError: Images are missing, have no partner, or sizes do not fit.
@@ -77,21 +82,24 @@ def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> Non
             raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got {size!r}')
         if size % scale:
             raise OptionError(f'{key}.gt_size: {size} is not a multiple of scale {scale}')
-    pairs = _records(key, dataset) if backend == 'lmdb' else _files(key, dataset)
+    pairs, targets = _records(key, dataset) if backend == 'lmdb' else _files(key, dataset)
     for (lq, lq_size), (gt, gt_size) in pairs:
         reason = None if lq_size is None or gt_size is None else _problem(lq_size, gt_size, dataset, scale)
         if reason:
             raise DataError(f'{key}: {gt} of dataroot_gt has {_text(gt_size)} pixels and {lq} of dataroot_lq '
                             f'{_text(lq_size)}: {reason}')
+    return targets
 
 
 Sided = tuple[tuple[str, Size | None], tuple[str, Size | None]]
 
 
-def _files(key: str, dataset: Mapping[str, Any]) -> list[Sided]:
+def _files(key: str, dataset: Mapping[str, Any]) -> tuple[list[Sided], list[str]]:
     from basicsr.data.data_util import paired_paths_from_folder, paired_paths_from_meta_info_file
     roots = [dataset['dataroot_lq'], dataset['dataroot_gt']]
     template = dataset.get('filename_tmpl', '{}')
+    for name in ('dataroot_lq', 'dataroot_gt') if dataset.get('meta_info_file') is None else ():
+        _tell_left_out(dataset[name], f'{key}.{name}', dataset.get('on_bad_image') == 'skip')
     try:
         if dataset.get('meta_info_file') is not None:
             found = paired_paths_from_meta_info_file(roots, ['lq', 'gt'], dataset['meta_info_file'], template)
@@ -109,27 +117,27 @@ def _files(key: str, dataset: Mapping[str, Any]) -> list[Sided]:
     missing = next((path for pair in pairs for path in pair if not os.path.isfile(path)), None)
     if missing is not None:
         raise DataError(f'{key}: there is no image {missing}')
-    return [((lq, image_size(lq)), (gt, image_size(gt))) for lq, gt in pairs[:HEADERS]]
+    return [((lq, image_size(lq)), (gt, image_size(gt))) for lq, gt in pairs[:HEADERS]], [gt for _, gt in pairs]
 
 
-def _records(key: str, dataset: Mapping[str, Any]) -> list[Sided]:
+def _tell_left_out(root: str, key: str, skip: bool) -> None:
+    """BasicSR leaves out what has an image's name and is no file, without a word."""
+    others = [path for path in image_files(root, key, skip=skip) if not os.path.isfile(path)]
+    if others:
+        sys.stderr.write(f'Warning: {key}: {len(others)} images are links to nothing or no files, and are left out '
+                         f'(on_bad_image: skip); the first is {others[0]}.\n')
+
+
+def _records(key: str, dataset: Mapping[str, Any]) -> tuple[list[Sided], list[str]]:
     sizes: dict[str, dict[str, Size]] = {}
     for name in ('dataroot_lq', 'dataroot_gt'):
         root = dataset[name]
-        if not root.endswith('.lmdb'):
-            raise DataError(f'{key}.{name}: {root} is not an LMDB, whose folder must end with .lmdb (io_backend type '
-                            'lmdb)')
-        for file in ('data.mdb', 'meta_info.txt'):
-            if not os.path.isfile(os.path.join(root, file)):
-                raise DataError(f'{key}.{name}: {root} has no {file}; tools/prepare_data.py writes it')
+        require_lmdb(root, f'{key}.{name}')
         try:
             records = read_meta(Path(root))
-            with open_store(Path(root), readonly=True) as store:
-                count = store.count()
         except DataError as error:
             raise DataError(f'{key}.{name}: {error}') from None
-        if not records or count < len(records):
-            raise DataError(f'{key}.{name}: {root} holds {count} records, but its meta_info.txt lists {len(records)}')
+        require_records(root, f'{key}.{name}', len(records))
         sizes[name] = {record.key: (record.height, record.width) for record in records}
     lqs, gts = sizes['dataroot_lq'], sizes['dataroot_gt']
     alone = sorted(lqs.keys() ^ gts.keys())
@@ -137,7 +145,7 @@ def _records(key: str, dataset: Mapping[str, Any]) -> list[Sided]:
         there, absent = ('lq', 'gt') if alone[0] in lqs else ('gt', 'lq')
         raise DataError(f"{key}: '{alone[0]}' is in dataroot_{there} {dataset[f'dataroot_{there}']}, but not in "
                         f"dataroot_{absent} {dataset[f'dataroot_{absent}']}; both LMDBs must have the same keys")
-    return [((name, lqs[name]), (name, gts[name])) for name in sorted(gts)]
+    return [((name, lqs[name]), (name, gts[name])) for name in sorted(gts)], sorted(gts)
 
 
 def _problem(lq: Size, gt: Size, dataset: Mapping[str, Any], scale: int) -> str | None:

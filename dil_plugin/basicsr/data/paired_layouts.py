@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from basicsr.utils import scandir
-
-from dil_plugin.basicsr.data.image_list import HEADERS, IMAGE_SUFFIXES, image_size, no_folder
+from dil_plugin.basicsr.data.folders import IMAGE_SUFFIXES, image_files, require_lmdb, require_records
+from dil_plugin.basicsr.data.image_list import HEADERS, image_size, no_folder
 from dil_plugin.basicsr.data.paired_options import PairedDatasetOptions, PairedSet
-from dil_plugin.data_preparation.storage import open_store, read_meta
+from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DataError, OptionError
 
 Size = tuple[int, int]
@@ -42,13 +41,14 @@ def list_pairs(one: PairedSet, options: PairedDatasetOptions) -> list[PairPaths]
             the sizes) the sizes of a pair do not fit each other or ``gt_size``.
         OptionError: ``io_backend`` is of the wrong type.
     """
+    skip = options.on_bad_image == 'skip'
     if one.order is not None:
-        images = _images(one, one.lq_root, 'dataroot', recursive=True)
+        images = _images(one, one.lq_root, 'dataroot', skip, recursive=True)
         pairs = [PairPaths(path, path) for path in images.paths.values()]
         sizes = {path: (height, width // 2) for path, (height, width) in images.sizes.items()}
         _check_sizes(one, options, pairs, sizes, sizes)
         return pairs
-    inputs, targets = _images(one, one.lq_root, 'dataroot_lq'), _images(one, one.gt_root, 'dataroot_gt')
+    inputs, targets = _images(one, one.lq_root, 'dataroot_lq', skip), _images(one, one.gt_root, 'dataroot_gt', skip)
     chosen = targets.paths if one.meta_info_file is None else _chosen(one, targets.paths)
     pairs = _match(one, inputs.paths, targets.paths, chosen)
     _check_sizes(one, options, pairs, inputs.sizes, targets.sizes)
@@ -91,15 +91,13 @@ def _chosen(one: PairedSet, targets: dict[str, str]) -> dict[str, str]:
     return {name: targets[name] for name in names}
 
 
-def _images(one: PairedSet, root: str, option: str, recursive: bool = False) -> _Images:
+def _images(one: PairedSet, root: str, option: str, skip: bool, recursive: bool = False) -> _Images:
     key = f'{one.key}.{option}'
     if not os.path.isdir(root):
         raise DataError(f'{key}: {no_folder(root)}')
     if one.io_backend['type'] == 'lmdb':
         return _records(root, key)
-    files = (path for path in scandir(root, recursive=recursive, full_path=True)
-             if path.lower().endswith(IMAGE_SUFFIXES))
-    paths = _by_name(files, root, key)
+    paths = _by_name(image_files(root, key, recursive, skip), root, key)
     if not paths and os.path.isfile(os.path.join(root, 'data.mdb')):
         raise OptionError(f"{one.key}.io_backend.type: got 'disk', but {root} is an LMDB; allowed: lmdb")
     if not paths:
@@ -119,19 +117,12 @@ def _by_name(files: Iterable[str], root: str, key: str) -> dict[str, str]:
 
 
 def _records(root: str, key: str) -> _Images:
-    if not root.rstrip('/').endswith('.lmdb'):
-        raise DataError(f'{key}: {root} is not an LMDB, whose folder must end with .lmdb (io_backend type lmdb)')
-    for name in ('data.mdb', 'meta_info.txt'):
-        if not os.path.isfile(os.path.join(root, name)):
-            raise DataError(f'{key}: {root} has no {name}; tools/prepare_data.py writes it')
+    require_lmdb(root, key)
     try:
         records = read_meta(Path(root))
-        with open_store(Path(root), readonly=True) as store:
-            count = store.count()
     except DataError as error:
         raise DataError(f'{key}: {error}') from None
-    if count < len(records) or not records:
-        raise DataError(f'{key}: {root} holds {count} records, but its meta_info.txt lists {len(records)}')
+    require_records(root, key, len(records))
     return _Images({key: key for key in sorted(r.key for r in records)}, {r.key: (r.height, r.width) for r in records})
 
 

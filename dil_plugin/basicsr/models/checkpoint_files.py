@@ -46,12 +46,15 @@ class CheckpointFiles(SRModel):
                      param_key: str | None = 'params') -> None:
         """As BasicSR's; raises DataError, naming the file, where it does not hold this network's parameters.
 
-        A file without any key, as ESRGAN's RRDB_PSNR_x4.pth is one, holds the parameters themselves.
+        A file without any key, as ESRGAN's RRDB_PSNR_x4.pth is one, holds the parameters themselves. A run that is
+        resumed goes on from ``params_theta`` where that is not what was deployed.
         """
         whole = content = load_checkpoint(load_path, 'path.pretrain_network_g')
         bare = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
         if param_key is not None and not bare:
-            keys = [key for key in (param_key, 'params') if isinstance(content, dict) and key in content]
+            own = self._trained_key(load_path, content)
+            param_key = own if param_key == 'params' else param_key
+            keys = [key for key in (param_key, own) if isinstance(content, dict) and key in content]
             if not keys:
                 found = ', '.join(map(str, list(content)[:3])) if isinstance(content, dict) else type(content).__name__
                 raise DataError(f"path.pretrain_network_g: {load_path} has no '{param_key}' (path.param_key_g), only "
@@ -75,6 +78,12 @@ class CheckpointFiles(SRModel):
             network = f' (the file is of {dict(notes.network_g)})' if notes is not None else ''
             raise DataError(f'path.pretrain_network_g: {load_path} does not fit network_g{network}: {reason[:300]}') \
                 from None
+
+    def _trained_key(self, load_path: str, content: Any) -> str:
+        """Under what the parameters stand that training goes on from."""
+        path = self.opt['path']
+        resumed = self.is_train and path.get('resume_state') and os.path.dirname(load_path) == path['models']
+        return 'params_theta' if resumed and isinstance(content, dict) and 'params_theta' in content else 'params'
 
     @master_only
     def save_network(self, net: Any, net_label: str, current_iter: int | str, param_key: Any = 'params') -> None:

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
+from dil_plugin.basicsr.models.deployed_network import build_deployed
+from dil_plugin.basicsr.models.deploying_model import DeployingModel
 from dil_plugin.basicsr.models.numerical_watch import NumericalWatch
-from dil_plugin.basicsr.models.resumable_model import ResumableModel
 from dil_plugin.basicsr.models.spread_validation import SpreadValidationModel
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
@@ -33,7 +34,7 @@ PARTS = ('synthesis', 'inner', 'outer')
 
 
 @MODEL_REGISTRY.register()
-class DILModel(ResumableModel, SpreadValidationModel):
+class DILModel(DeployingModel, SpreadValidationModel):
     """``SRModel`` whose gradient is one of DIL's meta-gradients.
 
     Options beside those of ``SRModel``: the blocks ``train.dil`` (``DILOptions``) and ``distortions`` (the
@@ -80,10 +81,13 @@ class DILModel(ResumableModel, SpreadValidationModel):
         return torch.channels_last if self.opt.get('train', {}).get('channels_last') else torch.preserve_format
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
-        """As BasicSR's; on a GPU one kernel for all parameters, which leaves a step out without asking the host."""
+        """As BasicSR's, and SGD; on a GPU one kernel for all parameters, which asks no host to leave a step out."""
         params = list(params)
-        optimizer: torch.optim.Optimizer = super().get_optimizer(optim_type, params, lr,
-                                                                 **{**fused_on_gpus(params), **kwargs})
+        kwargs = {**fused_on_gpus(params), **kwargs}
+        if 'betas' in kwargs:
+            kwargs['betas'] = [float(beta) for beta in kwargs['betas']]  # torch refuses [0, 0.999]
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(params, lr, **kwargs) if optim_type == 'SGD' else \
+            super().get_optimizer(optim_type, params, lr, **kwargs)
         keep_fused(optimizer)
         return optimizer
 
@@ -111,17 +115,20 @@ class DILModel(ResumableModel, SpreadValidationModel):
         self._pbar = tqdm(
             total=int(train['total_iter']), unit='iter', dynamic_ncols=True,
             disable=rank != 0 or not self.opt.get('logger', {}).get('pbar', False))
-        if self.outer.accum_iter > 1:  # the schedule counts iterations, and the first ones lead to no step
-            warnings.filterwarnings('ignore', r'Detected call of `lr_scheduler\.step\(\)` before', UserWarning)
+        # the schedule counts iterations; the first of them may lead to no step (accum_iter, skipped steps)
+        warnings.filterwarnings('ignore', r'Detected call of `lr_scheduler\.step\(\)` before', UserWarning)
         logger = get_root_logger()
         logger.info(f'DIL variant {self.dil.variant}; confounders: {", ".join(self.distortions.labels)}')
+        self.deployed = build_deployed(self.opt, self.dil, self.distortions, self.loss, self.precision.dtype,
+                                       self._prepared)
         for name in self.dil.unused():
             logger.warning(f'train.dil.{name} has no effect with variant {self.dil.variant}.')
 
     def _sampler(self, current_iter: int) -> MetaBatchSampler:
-        seed = sampler_seed(int(self.opt['manual_seed']), self.opt['rank'], current_iter)
+        seed, common = (sampler_seed(int(self.opt['manual_seed']), rank, current_iter)
+                        for rank in (self.opt['rank'], 0))
         return build_sampler(self.dil, self.distortions, seed, self.device, patch_size(self.opt),
-                             self.opt.get('queue_size'))
+                             self.opt.get('queue_size'), common)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Moves a batch to the device: ``gt``, and where the data set gives them ``lq``, ``counterfactuals`` and pairs.
@@ -159,6 +166,8 @@ class DILModel(ResumableModel, SpreadValidationModel):
             stepped = self.watch.took(outcome, steps[-1]) or stepped
         self.watch.finish(current_iter, batches, steps, self.files)
         self.common_buffers()
+        if self.deployed is not None:
+            self.deployed.forget()
         if stepped and self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         self.stopwatch.mark('outer')
@@ -178,8 +187,10 @@ class DILModel(ResumableModel, SpreadValidationModel):
         if self.pairs is not None:
             return self.sampler.sample_pairs(*self.pairs)
         # here and not in feed_data, which validation calls too
-        gt = usm_sharpen(self.gt) if self.sharpens else self.gt
-        return self.sampler.sample(gt, self.lq, self.counterfactuals)
+        return self.sampler.sample(self._prepared(self.gt), self.lq, self.counterfactuals)
+
+    def _prepared(self, gt: Tensor) -> Tensor:
+        return usm_sharpen(gt) if self.sharpens else gt
 
     def _criterion(self, output: Tensor, gt: Tensor) -> Tensor:
         """The sum of the losses that the YAML names, a scalar."""
@@ -245,6 +256,10 @@ class DILModel(ResumableModel, SpreadValidationModel):
     def confounder_labels(self) -> list[str]:
         """The confounders, by name."""
         return list(self.distortions.labels)
+
+    def skipped_in_a_row(self) -> int:
+        """So many of the last steps were skipped since their numbers are not finite."""
+        return self.watch.skipped.in_a_row()
 
     def training_state(self) -> dict[str, Any]:
         """The variant's state, the generators, and what a step in several parts has so far."""

@@ -91,5 +91,5 @@ class NumericalWatch:
             rate = self.options.inner_or_default.lr
             get_root_logger().warning(
                 f'The virtual update multiplies the loss: {found.before:.4g} at theta, {found.after:.4g} at the '
-                f'virtual parameters, of the same images. train.dil.inner.lr (alpha) is {rate:g}; try {rate / 10:g} or '
-                'less. (Said once.)')
+                f'virtual parameters, of the same images. train.dil.inner.lr (alpha) is {rate:g}; try '
+                f'{rate / found.remedy:g} or less. (Said once.)')

@@ -6,6 +6,7 @@ from typing import Any
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils import get_root_logger
 
+from dil_plugin.basicsr.changed_options import changes, recorded_options
 from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 from dil_plugin.basicsr.kept_checkpoints import remove_older
 from dil_plugin.basicsr.models.checkpoint_files import CheckpointFiles
@@ -46,11 +47,20 @@ class ResumableModel(CheckpointFiles):
     def _stop(self, number: int, done: int) -> None:
         if done > 0 and self._saved_at != done:
             self.save(DrawSampler.latest_epoch, done)
-        get_root_logger().warning(stop_message(number, done))
+        get_root_logger().warning(stop_message(number, done, self._saved_at == done))
         raise SystemExit(128 + number)
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """As BasicSR's; where ``K.state`` is, all that belongs to it is there. Fails on all ranks or on none."""
+        """As BasicSR's; where ``K.state`` is, all that belongs to it is there. Fails on all ranks or on none.
+
+        While steps are being skipped nothing is saved: the weights may be what makes them fail, and the states before
+        are what a run can go on from. ``net_g_latest.pth``, at the end, is written in any case.
+        """
+        skipped = self.skipped_in_a_row()
+        if skipped and current_iter != -1:
+            get_root_logger().warning(f'Iteration {current_iter} is not saved: it ends on {skipped} skipped steps in a '
+                                      'row.')
+            return
         with self.agreement.failing_together('saving a checkpoint'):
             self._save_networks(current_iter)
             self.save_rank_state(current_iter)
@@ -59,6 +69,10 @@ class ResumableModel(CheckpointFiles):
             if current_iter != -1 and self.opt['rank'] == 0:
                 remove_older(self.opt['path'], current_iter, self.opt['logger'].get('keep_last'))
         self._saved_at = current_iter
+
+    def skipped_in_a_row(self) -> int:
+        """So many of the last steps were skipped; the same on all ranks."""
+        raise NotImplementedError
 
     def _save_networks(self, name: int | str) -> None:
         if hasattr(self, 'net_g_ema'):
@@ -79,6 +93,10 @@ class ResumableModel(CheckpointFiles):
             self._keep_if_best(metric, mean, min(current_iter, int(self.opt['train']['total_iter'])))
 
     def _keep_if_best(self, metric: str, value: float, iteration: int) -> None:
+        if math.isnan(value):
+            get_root_logger().warning(f'val.keep_best: {metric} of iteration {iteration} is not a number; the network '
+                                      'is not kept.')
+            return
         lower = self.opt['val']['metrics'][metric].get('better', 'higher') == 'lower'
         best = self._best.get('value') if self._best.get('metric') == metric else None
         if best is not None and (value > best if lower else value < best):  # as good is better, as in BasicSR's log
@@ -88,6 +106,14 @@ class ResumableModel(CheckpointFiles):
         self._best = {'metric': metric, 'value': value, 'iter': iteration}
         get_root_logger().info(f'net_g_best_{metric}.pth is of iteration {iteration} ({metric}: {value:.4f}).')
 
+    def _restore_best(self, saved: dict[str, dict[str, Any]]) -> None:
+        """The best results of the metrics that there are now; a new one begins anew."""
+        self.best_metric_results: dict[str, dict[str, Any]] = {}
+        for name, metrics in saved.items():
+            self._initialize_best_metric_results(name)
+            known = self.best_metric_results[name]
+            known.update({metric: dict(best) for metric, best in metrics.items() if metric in known})
+
     def _validation_sets(self) -> list[dict[str, Any]]:
         return [block for phase, block in self.opt['datasets'].items() if phase.split('_')[0] == 'val']
 
@@ -96,7 +122,7 @@ class ResumableModel(CheckpointFiles):
         results = {name: {metric: {**best, 'val': float(best['val'])} for metric, best in metrics.items()}
                    for name, metrics in getattr(self, 'best_metric_results', {}).items()}  # NumPy's floats are refused
         return {'manual_seed': int(self.opt['manual_seed']), 'world_size': int(self.opt['world_size']),
-                'best_metric_results': results, 'best': self._best}
+                'best_metric_results': results, 'best': self._best, 'options': recorded_options(self.opt)}
 
     def load_run_state(self, resume_state: dict[str, Any]) -> None:
         """Restores ``run_state``, and repeats a validation that the run may have been killed in.
@@ -108,13 +134,16 @@ class ResumableModel(CheckpointFiles):
         for warning in resume_state.get('warnings', ()):
             logger.warning(warning)
         self.iteration = self._saved_at = resume_state['iter']
-        if saved.get('best_metric_results'):
-            self.best_metric_results = {name: {metric: dict(best) for metric, best in metrics.items()}
-                                        for name, metrics in saved['best_metric_results'].items()}
+        if saved.get('best_metric_results') and (self.opt.get('val') or {}).get('metrics'):
+            self._restore_best(saved['best_metric_results'])
         self._best = dict(saved.get('best', {}))
         if saved.get('manual_seed', self.opt['manual_seed']) != self.opt['manual_seed']:
             logger.warning(f'manual_seed is {self.opt["manual_seed"]}, the run began with {saved["manual_seed"]}: it '
                            'goes on with other draws than without the interruption.')
+        differ = changes(saved['options'], recorded_options(self.opt)) if 'options' in saved else ''
+        if differ:
+            logger.warning(f'Options that differ from those of the interrupted run: {differ}. Optimisers and '
+                           'schedulers go on with what was saved: learning rates, betas, milestones.')
         val = self.opt.get('val')
         if val is not None and self.iteration % val['val_freq'] == 0 and self._validation_sets():
             logger.info(f'The validation of iteration {self.iteration} is repeated: it came after the training state.')

@@ -52,8 +52,9 @@ class SkippedBatch:
         files = ', '.join(self.files[:_NAMED]) + (', …' if len(self.files) > _NAMED else '')
         return NumericalError(f'iteration {self.iteration}: the last {allowed} or more steps in a row were skipped '
                               f'(train.dil.max_skipped: {allowed}); {self.reason()}; images of the last batch: '
-                              f'{files or "unknown"}; {where}; lower the learning rates, or look for what is wrong '
-                              'with these images')
+                              f'{files or "unknown"}; {where}; lower the learning rates (train.dil.inner.lr, '
+                              'train.optim_g.lr), or look for what is wrong with these images; steps that were '
+                              'skipped are not saved')
 
     def reason(self) -> str:
         """What was not finite, by the confounders' names."""

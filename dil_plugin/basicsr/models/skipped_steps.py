@@ -61,6 +61,10 @@ class SkippedSteps:
             self._arriving = host, event
         return known
 
+    def in_a_row(self) -> int:
+        """So many of the last steps were skipped, without a step between them. Waits for the device."""
+        return int(self._counts[_IN_A_ROW])
+
     def read(self) -> tuple[int, str]:
         """The number of skipped steps of the run, and what there is to say of those since the last call, or ''.
 

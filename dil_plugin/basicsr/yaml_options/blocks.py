@@ -61,7 +61,7 @@ class Path(Block, frozen=True, kw_only=True):
                                   Meta(description='Checkpoint to begin with, or to test; also one of ESRGAN under its '
                                        'own names (RRDB_PSNR_x4.pth).')] = None
     param_key_g: Annotated[str | None, Meta(description="Which of its parameters: params, params_ema (params where it "
-                                            'has none of these).')] = 'params'
+                                            'has none of these), params_theta (of deploy: phi).')] = 'params'
     strict_load_g: Annotated[bool, Meta(description='Whether all parameters must be there and fit.')] = True
     resume_state: Annotated[str | None, Meta(description='Training state to go on from, experiments/NAME/'
                                              'training_states/K.state; --auto_resume takes the newest.')] = None
@@ -77,8 +77,8 @@ class Train(Block, frozen=True, kw_only=True):
     optim_g: Annotated[dict[str, Any], Meta(description='The (outer) optimiser: below.')] = {}
     scheduler: Annotated[dict[str, Any], Meta(description='The (outer) learning rate over the iterations: below.')] = {}
     total_iter: Annotated[Positive, Meta(description='Iterations; one is a meta-step, or erm_steps plain steps.')]
-    warmup_iter: Annotated[int, Meta(description='Iterations in which the learning rate rises linearly; -1: none.'
-                                     )] = -1
+    warmup_iter: Annotated[int, Meta(ge=-1, description='Iterations in which the learning rate rises linearly; -1: '
+                                     'none.')] = -1
     ema_decay: Annotated[Annotated[float, Meta(ge=0, lt=1)],
                          Meta(description='Weight of the old in the moving average of the parameters, which is then '
                               'validated and saved as params_ema; 0: none.')] = 0
@@ -88,8 +88,8 @@ class Train(Block, frozen=True, kw_only=True):
                         'for all.')] = None
     channels_last: Annotated[bool, Meta(description='Lay images and weights out with channels last, which GPUs with '
                                         'tensor cores (and amp) are fastest with; checkpoints stay the same.')] = False
-    compile: Annotated[bool, Meta(description='Compile the network for training (torch.compile). Not with ss and ps, '
-                                  'unless hvp is finite_difference, and not with dil.checkpointing. On a '
+    compile: Annotated[bool, Meta(description='Compile the network for training (torch.compile). Not with ss, ps and '
+                                  'mldg, unless hvp is finite_difference, and not with dil.checkpointing. On a '
                                   'CPU it takes a C++ compiler.')] = False
     accum_iter: Annotated[Size, Meta(description='Meta-gradients, of as many iterations, whose mean one step of the '
                                      'optimiser takes (with erm: of as many plain steps). All other options, '

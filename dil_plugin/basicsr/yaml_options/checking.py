@@ -1,7 +1,6 @@
 """Holds the blocks of a DILModel YAML that are BasicSR's to their types: BasicSR itself reads what it knows."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +23,9 @@ from dil_plugin.basicsr.yaml_options.blocks import (
     Wandb,
 )
 from dil_plugin.basicsr.yaml_options.registered import LOSSES, METRICS, NETWORKS, OPTIMIZERS, SCHEDULERS
+from dil_plugin.basicsr.yaml_options.relations import check_relations
 from dil_plugin.errors import OptionError
+from dil_plugin.learning.options import DILOptions
 from dil_plugin.options import convert, refuse_unknown
 
 
@@ -45,24 +46,37 @@ def refuse_unknown_options(opt: Mapping[str, Any]) -> None:
             if name in reasons and name not in one.cls.__struct_fields__:
                 sys.stderr.write(f'Note: {one.key}{"." if one.key else ""}{name} has no effect: {reasons[name]}.\n')
         with _naming_the_top_level():
+            _refuse_misplaced(one)
             refuse_unknown(one.known(), one.cls, one.key)
+
+
+def _refuse_misplaced(block: '_Known') -> None:
+    """Raises OptionError for an option that this block does not have and others do; their names are said."""
+    for name in block.known():
+        if name not in block.cls.__struct_fields__ and name in _PLACES:
+            raise OptionError(f"{block.key}: unknown option '{name}'; it belongs to {' or '.join(_PLACES[name])}")
+
+
+def _places() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for where, cls in (('the top level', TopLevel), ('datasets.train', DatasetOptions), ('path', Path),
+                       ('train', Train), ('train.dil', DILOptions), ('val', Val), ('logger', Logger)):
+        for name in cls.__struct_fields__:
+            found.setdefault(name, []).append(where)
+    return {name: where for name, where in found.items() if name not in ('type', 'name', 'phase')}
+
+
+_PLACES = _places()
+"""Where the options of the blocks that are always there stand."""
 
 
 def check_blocks(opt: Mapping[str, Any]) -> None:
     """Raises OptionError for an option of a wrong value in any of BasicSR's blocks; see ``refuse_unknown_options``."""
     for one in _blocks(opt):
-        if one.cls is not DatasetOptions:  # which is checked where it is completed
+        if one.cls not in (DatasetOptions, DILOptions):  # which are checked where they are completed
             with _naming_the_top_level():
                 convert(one.known(), one.cls, one.key)
-    name = opt['name']
-    if not name or name in ('.', '..') or '/' in name or os.sep in name:
-        raise OptionError(f'name: got {name!r}, expected the name of a folder below experiments/')
-    scheduler = (opt.get('train') or {}).get('scheduler') or {}
-    if opt['is_train'] and scheduler.get('type') == 'CosineAnnealingRestartLR':
-        periods, total = scheduler['periods'], int(opt['train']['total_iter'])
-        if sum(periods) < total:
-            raise OptionError(f'train.scheduler.periods: {periods} are {sum(periods)} iterations in all, less than '
-                              f'train.total_iter {total}')
+    check_relations(opt)
 
 
 class _Known(NamedTuple):
@@ -102,6 +116,7 @@ def _blocks(opt: Mapping[str, Any]) -> Iterator[_Known]:
         yield from _typed(f'val.metrics.{name}', metric, METRICS)
     if training:
         yield from _block('train', opt.get('train'), Train)
+        yield from _block('train.dil', _inside(opt, 'train', 'dil'), DILOptions)
         yield from _block('logger', opt.get('logger'), Logger)
         yield from _block('logger.wandb', _inside(opt, 'logger', 'wandb'), Wandb)
         for name, known in (('optim_g', OPTIMIZERS), ('scheduler', SCHEDULERS), ('pixel_opt', LOSSES),

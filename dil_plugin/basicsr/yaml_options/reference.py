@@ -208,7 +208,7 @@ def value_words(hint: Any) -> str:
 
 def _limits(meta: Meta) -> list[str]:
     named = (('>', meta.gt), ('>=', meta.ge), ('<', meta.lt), ('<=', meta.le))
-    return [f'{sign} {limit:g}' for sign, limit in named if limit is not None]
+    return [f'{sign} {limit if isinstance(limit, int) else f"{limit:g}"}' for sign, limit in named if limit is not None]
 
 
 def _plural(words: str) -> str:

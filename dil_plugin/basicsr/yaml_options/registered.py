@@ -16,13 +16,29 @@ Reduction = Literal['mean', 'sum']  # BasicSR's third, none, gives no number to 
 
 
 class Adam(Block, frozen=True, kw_only=True):
-    """torch.optim.Adam; the only optimiser that BasicSR knows."""
+    """torch.optim.Adam, the only optimiser that BasicSR knows itself."""
 
     lr: Annotated[Positive, Meta(description='Learning rate.')]
     betas: Annotated[tuple[Rate, Rate], Meta(description='Decay rates of the moments.')] = (0.9, 0.999)
     eps: Annotated[Positive, Meta(description='Added to the denominator.')] = 1e-8
     weight_decay: Annotated[Weight, Meta(description='L2 penalty.')] = 0
     amsgrad: Annotated[bool, Meta(description='The AMSGrad variant.')] = False
+
+
+class SGD(Block, frozen=True, kw_only=True):
+    """torch.optim.SGD. With sf the step is theta + lr (phi_n - theta): Reptile, and Fish where SGD is inside too."""
+
+    lr: Annotated[Positive, Meta(description='Learning rate; with sf and pf the step length epsilon of the '
+                                 'interpolation.')]
+    momentum: Annotated[Rate, Meta(description='Decay rate of the velocity; 0: none.')] = 0
+    dampening: Annotated[Rate, Meta(description='Takes so much off the share of a new gradient in the velocity.')] = 0
+    weight_decay: Annotated[Weight, Meta(description='L2 penalty.')] = 0
+    nesterov: Annotated[bool, Meta(description="Nesterov's momentum; with momentum and without dampening.")] = False
+
+    def __post_init__(self) -> None:
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise ValueError(f'.nesterov: true, with momentum {self.momentum:g} and dampening {self.dampening:g}; '
+                             'allowed: with a momentum and no dampening')
 
 
 class MultiStepLR(Block, frozen=True, kw_only=True):
@@ -35,6 +51,8 @@ class MultiStepLR(Block, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _require_equal_numbers('restarts', self.restarts, self.restart_weights)
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f'.milestones: {list(self.milestones)}; expected iterations in rising order')
 
 
 class CosineAnnealingRestartLR(Block, frozen=True, kw_only=True):
@@ -125,6 +143,8 @@ class RRDBNetNoUpsample(Block, frozen=True, kw_only=True):
     num_feat: Annotated[Size, Meta(description="As RRDBNet's.")] = 64
     num_block: Annotated[Size, Meta(description="As RRDBNet's.")] = 23
     num_grow_ch: Annotated[Size, Meta(description="As RRDBNet's.")] = 32
+    bias: Annotated[bool, Meta(description='Whether convolutions have biases. false: a bias-free network, f(a x) = a '
+                               'f(x) for a > 0 (Mohan et al., ICLR 2020).')] = True
 
 
 class MSRResNet(Block, frozen=True, kw_only=True):
@@ -165,10 +185,21 @@ class SwinIR(Block, frozen=True, kw_only=True):
                               )] = ''
     resi_connection: Annotated[Literal['1conv', '3conv'], Meta(description='Convolutions that end a block.')] = '1conv'
 
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.num_heads):
+            raise ValueError(f'.num_heads: {list(self.num_heads)}; expected as many as depths {list(self.depths)}')
+        odd = next((heads for heads in self.num_heads if self.embed_dim % heads), None)
+        if odd is not None:
+            raise ValueError(f'.embed_dim: {self.embed_dim}; allowed: multiples of every num_heads '
+                             f'{list(self.num_heads)}')
+        if self.upsampler == 'nearest+conv' and self.upscale != 4:
+            raise ValueError(f".upsampler: 'nearest+conv', which enlarges by 4, but upscale is {self.upscale}; "
+                             "allowed: 'pixelshuffle', 'pixelshuffledirect', '' (upscale 1)")
+
 
 NETWORKS: dict[str, type[Block]] = {'RRDBNet': RRDBNet, 'RRDBNetNoUpsample': RRDBNetNoUpsample, 'SwinIR': SwinIR,
                                     'MSRResNet': MSRResNet}
-OPTIMIZERS: dict[str, type[Block]] = {'Adam': Adam}
+OPTIMIZERS: dict[str, type[Block]] = {'Adam': Adam, 'SGD': SGD}
 SCHEDULERS: dict[str, type[Block]] = {'MultiStepLR': MultiStepLR, 'MultiStepRestartLR': MultiStepLR,
                                       'CosineAnnealingRestartLR': CosineAnnealingRestartLR}
 LOSSES: dict[str, type[Block]] = {'L1Loss': L1Loss, 'MSELoss': MSELoss, 'CharbonnierLoss': CharbonnierLoss,

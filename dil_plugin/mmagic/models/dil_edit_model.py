@@ -18,6 +18,7 @@ from torch import Tensor
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch
 from dil_plugin.learning.objective import select_outputs
+from dil_plugin.learning.options import SECOND_ORDER
 from dil_plugin.learning.precision import is_half
 from dil_plugin.mmagic.given_gradient import loss_with_gradient
 from dil_plugin.mmagic.image_space import ImageSpace, check_preprocessor
@@ -46,7 +47,8 @@ class DILEditModel(BaseEditModel):
         generator: Config of the network.
         pixel_loss: Config of the loss.
         distortions: The confounders, a list of ``dict(type=NAME, DEGREE=VALUE or [VALUES])``.
-        dil: The method, ``dict(variant='sf' | 'pf' | 'ss' | 'ps' | 'erm', …)``; see ``DILOptions``.
+        dil: The method, ``dict(variant='sf' | 'pf' | 'ss' | 'ps' | 'erm' | 'mldg', …)``; see
+            ``DILOptions``.
         gt_size: See ``ModelOptions``.
         queue_size: See ``ModelOptions``.
         is_use_ema: See ``ModelOptions``.
@@ -191,7 +193,7 @@ class DILEditModel(BaseEditModel):
         training = self._begin()
         if not is_half(training.device):
             return None
-        if self.options.dil.variant in ('ss', 'ps'):
+        if self.options.dil.variant in SECOND_ORDER:
             raise OptionError(f'optim_wrapper.dtype: the Hessian-vector products of variant {self.options.dil.variant} '
                               "vanish in float16; allowed: 'bfloat16', or variant sf, pf or erm")
         scaled: Tensor = optim_wrapper.loss_scaler.scale(torch.ones((), device=training.device))

@@ -20,6 +20,7 @@ class RRDBNetNoUpsample(NoUpsampleTrunk):
         mid_channels: Features between blocks.
         num_blocks: Number of RRDBs.
         growth_channels: Growth of each dense layer.
+        bias: Whether convolutions have biases; see ``NoUpsampleTrunk``.
     """
 
     def __init__(self,
@@ -27,6 +28,7 @@ class RRDBNetNoUpsample(NoUpsampleTrunk):
                  out_channels: int = 3,
                  mid_channels: int = 64,
                  num_blocks: int = 23,
-                 growth_channels: int = 32) -> None:
+                 growth_channels: int = 32,
+                 bias: bool = True) -> None:
         block = partial(RRDB, mid_channels=mid_channels, growth_channels=growth_channels)
-        super().__init__(block, in_channels, out_channels, mid_channels, num_blocks)
+        super().__init__(block, in_channels, out_channels, mid_channels, num_blocks, bias)

@@ -24,6 +24,9 @@ def saved(run):
     {'dil': VARIANTS['sf'] | {'inner': {'type': 'Adam', 'lr': 1e-4}}},
     {'dil': VARIANTS['ps'] | {'hvp': 'finite_difference'}, 'amp': 'bf16', 'clip_grad_norm': 0.1},
     {'dil': VARIANTS['erm'], 'accum_iter': 2},
+    {'dil': VARIANTS['erm'] | {'erm_sampling': 'serial'}},
+    {'dil': {'variant': 'mldg', 'inner': {'type': 'SGD', 'lr': 0.01}}, 'amp': 'bf16'},
+    {'dil': VARIANTS['ps'] | {'deploy': 'phi', 'deploy_patches': 5}, 'ema_decay': 0},
 ], ids=lambda options: f'{options["dil"]["variant"]}-{options.get("amp")}')
 def test_any_iteration(long_run, pipeline, options):
     """In the warm-up (5), before and after milestones, in the middle of accumulations and epochs (6 iterations)."""

@@ -125,6 +125,41 @@ def test_best_metrics_after_a_resume(validated, pipeline, monkeypatch):
     assert not differences(best, torch.load(run / 'models/net_g_best_psnr.pth', weights_only=True))
 
 
+def test_what_is_not_a_number_is_not_the_best(validated, pipeline, monkeypatch):
+    from basicsr.models import sr_model
+
+    from dil_plugin.basicsr.models.dil_model import DILModel
+    validate, now = DILModel.validation, [0]
+
+    def validation(self, dataloader, current_iter, *rest):
+        now[0] = current_iter
+        validate(self, dataloader, current_iter, *rest)
+
+    monkeypatch.setattr(DILModel, 'validation', validation)
+    values = {2: float('nan'), 4: 10., 6: float('nan'), 8: 5.}
+    monkeypatch.setattr(sr_model, 'calculate_metric', lambda *_: values[min(now[0], 8)])
+    run = pipeline(validated) / 'experiments/run'
+    best = torch.load(run / 'models/net_g_best_psnr.pth', weights_only=True)
+    assert best['dil_plugin']['iteration'] == 4
+    log = next(run.glob('*.log')).read_text()
+    assert 'val.keep_best: psnr of iteration 6 is not a number; the network is not kept' in log
+
+
+@pytest.mark.parametrize('metrics', [
+    {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}, 'ssim': {'type': 'calculate_ssim', 'crop_border': 0}},
+    {'other': {'type': 'calculate_psnr', 'crop_border': 0}},
+], ids=['added', 'renamed'])
+def test_other_metrics_after_a_resume(validated, pipeline, metrics):
+    run = pipeline(validated) / 'experiments/run'
+    for k in (6, 8):
+        (run / f'training_states/{k}.state').unlink()
+    validated['val'] |= {'metrics': metrics, 'keep_best': next(iter(metrics))}
+    pipeline(validated, 'train', '--auto_resume')
+    results = torch.load(run / 'training_states/8.state', weights_only=True)['dil']['best_metric_results']['noise1']
+    assert results.keys() == metrics.keys()
+    assert all(result['iter'] > 0 for result in results.values())
+
+
 @pytest.mark.parametrize(('block', 'change', 'words'), [
     ('val', {'keep_best': 'pnsr'}, r"val\.keep_best: 'pnsr' is none of val\.metrics; did you mean 'psnr'"),
     ('val', {'metrics': None}, r"val\.keep_best: 'psnr' is none of val\.metrics; there are none"),

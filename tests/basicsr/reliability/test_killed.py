@@ -14,9 +14,10 @@ VARIANTS = {
     'sf': {'variant': 'sf', 'patches': 'fresh'},
     'ps': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.01}},
     'erm': {'variant': 'erm', 'erm_steps': 3},
+    'phi': {'variant': 'ps', 'inner': {'type': 'SGD', 'lr': 0.01}, 'deploy': 'phi', 'deploy_patches': 6},
 }
 EVERY = [(variant, workers, processes) for variant in VARIANTS for workers in (0, 2) for processes in (1, 2)]
-KILLS = 2  # of each of the twelve
+KILLS = 2  # of each of the sixteen
 LAST = 48  # of 60 iterations, is waited for
 
 
@@ -43,6 +44,8 @@ def run_killed(run: TrainingRun, kills: int, dice: random.Random) -> None:
 
 def check(folder: Path, opt: dict[str, Any], variant: str, workers: int, processes: int, kills: int) -> None:
     opt['train']['dil'] = VARIANTS[variant]
+    if 'deploy' in VARIANTS[variant]:
+        opt['train']['ema_decay'] = 0
     opt['datasets']['train']['num_worker_per_gpu'] = workers
     opt['datasets']['train']['prefetch_mode'] = 'cpu' if workers else None
     whole, killed = (TrainingRun(folder / name, opt, processes) for name in ('whole', 'killed'))

@@ -1,5 +1,6 @@
 """Training in processes of its own, which can be killed, and what a run leaves behind, to compare it."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -77,7 +78,8 @@ class TrainingRun:
         for pid in self.pids():
             os.kill(pid, signal.SIGSTOP)  # so that none of them sees another one die
         for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has followed its parent already
+                os.kill(pid, signal.SIGKILL)
         self.process.wait(20)
 
     def pids(self) -> list[int]:

@@ -57,7 +57,7 @@ def test_bad_option(base, parsed, tmp_path, key, value, words):
 
 def test_text_for_a_whole_number_is_not_to_be_written_as_another_number(base, parsed):
     base['network_g']['num_feat'] = '-1'
-    with pytest.raises(OptionError, match=r"network_g\.num_feat: Expected `int`, got `str`; got '-1'") as error:
+    with pytest.raises(OptionError, match=r"network_g\.num_feat: Expected a whole number, got text; got '-1'") as error:
         parsed(base)
     assert '!!float' not in str(error.value)
 
@@ -182,3 +182,24 @@ def test_a_missing_checkpoint_before_anything_is_made(base, pipeline, tmp_path):
     with pytest.raises(DataError, match=r'path\.pretrain_network_g: there is no file none\.pth'):
         pipeline(base)
     assert not (tmp_path / 'experiments').exists()
+
+
+@pytest.mark.parametrize(('block', 'option', 'where'), [
+    ('train', {'micro_batch': 2}, 'train.dil'),
+    ('train', {'gt_size': 16}, 'the top level or datasets.train'),
+    ('train', {'variant': 'sf'}, 'train.dil'),
+    ('logger', {'val_freq': 5}, 'val'),
+    ('val', {'print_freq': 5}, 'logger'),
+    ('path', {'manual_seed': 0}, 'the top level'),
+])
+def test_an_option_of_another_block_is_told_where_it_belongs(base, parsed, block, option, where):
+    name, = option
+    base[block] = {**(base.get(block) or {'val_freq': 5}), **option}
+    with pytest.raises(OptionError, match=rf"^{block}: unknown option '{name}'; it belongs to {where}$"):
+        parsed(base)
+
+
+def test_an_option_of_the_step_in_the_dil_block(base, parsed):
+    base['train']['dil']['amp'] = 'bf16'
+    with pytest.raises(OptionError, match=r"^train\.dil: unknown option 'amp'; it belongs to train$"):
+        parsed(base)

@@ -114,14 +114,15 @@ def constructor(name: str) -> Any:
     for registry in (ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY):
         if name in registry:
             return registry.get(name)
-    return {'Adam': torch.optim.Adam, 'MultiStepLR': lr_scheduler.MultiStepRestartLR,
+    return {'Adam': torch.optim.Adam, 'SGD': torch.optim.SGD, 'MultiStepLR': lr_scheduler.MultiStepRestartLR,
             'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
             'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR}[name]
 
 
 # What BasicSR gives itself, and what is of no use in a YAML.
 ELSEWHERE = {'self', 'params', 'optimizer', 'last_epoch', 'img', 'img2', 'kwargs', 'norm_layer'}
-FOR_PROGRAMS = {'Adam': {'foreach', 'maximize', 'capturable', 'differentiable', 'fused', 'decoupled_weight_decay'}}
+FOR_PROGRAMS = {'Adam': {'foreach', 'maximize', 'capturable', 'differentiable', 'fused', 'decoupled_weight_decay'},
+                'SGD': {'foreach', 'maximize', 'differentiable', 'fused'}}
 KNOWN = {**registered.NETWORKS, **registered.OPTIMIZERS, **registered.SCHEDULERS, **registered.LOSSES,
          **registered.METRICS}
 
@@ -135,9 +136,9 @@ def test_known_blocks_are_their_constructors(name: str):
               for field in msgspec.structs.fields(KNOWN[name])}
     if name in registered.METRICS:  # BasicSR's validation reads it, not the metric
         assert fields.pop('better') == 'higher'
-    if name == 'Adam':  # BasicSR's block says it, though torch has a default
+    if name in registered.OPTIMIZERS:  # BasicSR's block says it, though torch has a default
         assert fields.pop('lr') is inspect.Parameter.empty
-        parameters.pop('lr')
+        del parameters['lr']
     if name == 'RRDBNetNoUpsample':
         assert fields.keys() <= parameters.keys()
 

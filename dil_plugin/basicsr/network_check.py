@@ -1,0 +1,121 @@
+"""Builds and tries the network before anything is made: what is wrong with its block is one line."""
+
+import inspect
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from dil_plugin.basicsr.built_from import check_arguments, parameters
+from dil_plugin.basicsr.network_scale import Outcome, built, check_scale, try_network
+from dil_plugin.basicsr.real_esrnet_options import patch_size
+from dil_plugin.errors import OptionError
+
+_COLOUR_SETS = ('DistortionAugmentedDataset', 'PairedConfounderDataset', 'PairedImageDataset')
+_CHANNELS_IN, _CHANNELS_OUT = ('num_in_ch', 'in_chans'), ('num_out_ch', 'out_chans')
+
+
+def check_network(opt: Mapping[str, Any]) -> None:
+    """Raises OptionError unless ``network_g`` can be built, takes the images, and enlarges them by ``scale``.
+
+    It is built without memory for its parameters and sent a small image without values (torch's meta device). Where
+    it cannot do with that it is built on the CPU, and where a small image is not enough one of a training patch's size
+    is sent through it on the device of the training.
+
+    Args:
+        opt: The options of a run with ``model_type: DILModel``, complete.
+    """
+    from basicsr.utils.registry import ARCH_REGISTRY
+    block = opt['network_g']
+    check_arguments('network_g', block, ARCH_REGISTRY.get(block['type']))
+    channels = _image_channels(opt)
+    try:
+        outcome = try_network(block, channels)
+    except Exception:  # of any network, which may do with a whole patch
+        outcome = _whole_try(opt, channels)
+    if outcome is None:
+        return
+    check_scale(opt, outcome.factor)
+    if channels is not None and outcome.channels != channels:
+        raise OptionError(_wrong_channels(block, _CHANNELS_OUT, outcome.channels, channels)
+                          or f'network_g.type: {block["type"]} gives images of {outcome.channels} channels, but those '
+                             f'of the data have {channels}; allowed: a network that restores images')
+
+
+def _whole_try(opt: Mapping[str, Any], channels: int | None) -> Outcome | None:
+    """What comes of a training patch; None where that cannot be said."""
+    block = opt['network_g']
+    try:
+        built(block, 'cpu')
+    except Exception as error:
+        raise OptionError(f'network_g: {block["type"]} cannot be built with these options ({_said(error, block)}); '
+                          f'options: {_options(block)}') from error
+    side = _patch_side(opt)
+    if side is None or channels is None:
+        return None
+    try:
+        return try_network(block, channels, side, 'cuda' if opt['num_gpu'] else 'cpu')
+    except torch.OutOfMemoryError:
+        return None
+    except Exception as error:
+        value = next((_value(block, name) for name in _CHANNELS_IN if _value(block, name) is not None), channels)
+        raise OptionError(
+            _wrong_channels(block, _CHANNELS_IN, value, channels)
+            or f'network_g: {block["type"]} cannot take training patches of {channels}x{side}x{side} '
+               f'({_said(error, block)}); allowed: a network that restores one image of any size; options: '
+               f'{_options(block)}') from error
+
+
+def _image_channels(opt: Mapping[str, Any]) -> int | None:
+    """How many channels the network's images have; None where they are of others' data sets."""
+    sets = [one for name, one in opt['datasets'].items() if name == 'train' or not opt['is_train']]
+    found = {1 if one.get('color') == 'y' else 3 for one in sets}
+    known = all(one.get('type') in _COLOUR_SETS for one in sets)
+    return found.pop() if known and len(found) == 1 else None
+
+
+def _patch_side(opt: Mapping[str, Any]) -> int | None:
+    """Side of the network's input in training, in pixels."""
+    if not opt['is_train']:
+        return None
+    size = patch_size(opt) or (opt['datasets'].get('train') or {}).get('gt_size')
+    return size // opt.get('scale', 1) if isinstance(size, int) else None
+
+
+def _value(block: Mapping[str, Any], name: str) -> Any:
+    known = parameters(_class(block))
+    default = known[name].default if name in known else None
+    return block.get(name, None if default is inspect.Parameter.empty else default)
+
+
+def _wrong_channels(block: Mapping[str, Any], names: tuple[str, ...], value: Any, channels: int) -> str:
+    """That an option makes a network for other images; '' where there is none or it is right."""
+    name = next((one for one in names if one in parameters(_class(block))), None)
+    if name is None or value == channels or _value(block, name) != value:
+        return ''
+    return f'network_g.{name}: {value}, but the images have {channels} channels; allowed: {channels}'
+
+
+def _class(block: Mapping[str, Any]) -> type[nn.Module]:
+    from basicsr.utils.registry import ARCH_REGISTRY
+    found: type[nn.Module] = ARCH_REGISTRY.get(block['type'])
+    return found
+
+
+def _said(error: Exception, block: Mapping[str, Any]) -> str:
+    """An error in a few words; of a user's own network also the line of its file that it comes from."""
+    words = ' '.join(str(error).split())
+    text = f'{type(error).__name__}: {words[:240]}' if words else type(error).__name__
+    module = _class(block).__module__
+    if module.startswith(('basicsr.', 'dil_plugin.')):
+        return text
+    file = getattr(sys.modules.get(module), '__file__', None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f'{text}, {file} line {lines[-1]}' if lines else text
+
+
+def _options(block: Mapping[str, Any]) -> str:
+    return ', '.join(f'{name}: {value}' for name, value in block.items() if name != 'type') or 'none'

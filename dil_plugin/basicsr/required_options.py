@@ -1,0 +1,103 @@
+"""What any run needs, and the kinds and names of what stands at the top of a YAML; checked before all else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dil_plugin.basicsr.yaml_options.relations import check_name, check_registered
+from dil_plugin.errors import OptionError
+from dil_plugin.options import did_you_mean
+
+MODEL = 'DILModel'
+
+# What BasicSR's pipelines read of any model without asking whether it is there, and what DILModel needs besides.
+_PIPELINE = {
+    True: ['datasets.train.batch_size_per_gpu', 'datasets.train.num_worker_per_gpu', 'train.total_iter',
+           'logger.print_freq', 'logger.save_checkpoint_freq'],
+    False: ['val.save_img'],
+}
+_OURS = {True: ['network_g.type', 'train.optim_g.type', 'train.optim_g.lr', 'train.scheduler.type'],
+         False: ['network_g.type']}
+
+
+def value_of(opt: Mapping[str, Any], key: str) -> Any:
+    """The value of an option by its full key, as ``train.total_iter``; None where it is not there."""
+    value: Any = opt
+    for name in key.split('.'):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def check_required(opt: Mapping[str, Any]) -> None:
+    """Raises OptionError for an option that is missing or is of a kind with which nothing can be begun."""
+    _check_top_level(opt)
+    training = opt['is_train']
+    for key in _PIPELINE[training] + (_OURS[training] if opt.get('model_type') == MODEL else []):
+        if value_of(opt, key) is None:
+            raise OptionError(f'{key}: missing; BasicSR needs it')
+
+
+def _check_top_level(opt: Mapping[str, Any]) -> None:
+    ours, scale, gpus = opt.get('model_type') == MODEL, opt.get('scale', 1), opt['num_gpu']
+    if ours:
+        check_name(opt)
+    if not isinstance(opt['manual_seed'], int) or not 0 <= opt['manual_seed'] < 2**32:
+        raise OptionError(f"manual_seed: got {opt['manual_seed']!r}; allowed: whole numbers between 0 and 2**32 - 1, ~")
+    if ours and (isinstance(scale, bool) or not isinstance(scale, int) or scale < 1):
+        raise OptionError(f'scale: expected a whole number >= 1, got {scale!r} (clean size divided by distorted size)')
+    if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 0:
+        raise OptionError(f'num_gpu: expected a whole number >= 0 or auto, got {gpus!r}')
+
+
+def check_names(opt: Mapping[str, Any]) -> None:
+    """Raises OptionError for a type that nothing is registered by."""
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+
+    def check(key: str, block: Any, registry: Any) -> None:
+        if not isinstance(block, Mapping):
+            raise OptionError(f'{key}: expected a block of options with a type, got {block!r}')
+        check_type(f'{key}.type', block.get('type'), registry)
+
+    def check_type(key: str, name: Any, registry: Any) -> None:
+        known = [known_name.removesuffix('_basicsr') for known_name, _ in registry]  # BasicSR finds them by either
+        if str(name).removesuffix('_basicsr') not in known:
+            raise OptionError(f'{key}: unknown name {name!r}; {did_you_mean(str(name), known)}')
+
+    check_type('model_type', opt.get('model_type'), MODEL_REGISTRY)
+    for name, dataset in opt['datasets'].items():
+        check(f'datasets.{name}', dataset, DATASET_REGISTRY)
+    for key in (k for k in opt if k.startswith('network_') and opt[k]):
+        check(key, opt[key], ARCH_REGISTRY)
+    train = opt.get('train') or {}
+    for key in ('pixel_opt', 'perceptual_opt'):
+        if train.get(key):
+            check(f'train.{key}', train[key], LOSS_REGISTRY)
+    if opt['is_train'] and opt['model_type'] == MODEL:
+        check_registered(opt)
+    metrics = value_of(opt, 'val.metrics') or {}
+    if not isinstance(metrics, Mapping):
+        raise OptionError('val.metrics: expected metrics by name, as in psnr: {type: calculate_psnr, crop_border: 0}, '
+                          f'got {metrics!r}')
+    for name, metric in metrics.items():
+        check(f'val.metrics.{name}', metric, METRIC_REGISTRY)
+
+
+def check_values(opt: Mapping[str, Any]) -> None:
+    """Raises OptionError for a number of iterations, or a switch, that BasicSR would stumble over in the run."""
+    ours = opt.get('model_type') == MODEL
+    if opt['is_train']:
+        positive = ['train.total_iter', 'logger.print_freq', 'logger.save_checkpoint_freq']
+        positive += ['train.optim_g.lr'] if ours else []
+        positive += ['val.val_freq'] if opt.get('val') else []
+        for key in positive:
+            value = value_of(opt, key)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float('inf'):
+                hint = f' (YAML reads {value} as text: write !!float {value})' if isinstance(value, str) else ''
+                raise OptionError(f'{key}: expected a number > 0, got {value!r}{hint}')
+            if ours and key != 'train.optim_g.lr' and value != int(value):
+                raise OptionError(f'{key}: expected a whole number > 0 of iterations, got {value!r}')
+        if ours and not opt['train'].get('pixel_opt') and not opt['train'].get('perceptual_opt'):
+            raise OptionError('train.pixel_opt: missing; give it, as in {type: L1Loss}, or train.perceptual_opt')
+    if not isinstance(opt.get('gt_usm') or False, bool):
+        raise OptionError(f"gt_usm: expected true or false, got {opt['gt_usm']!r}")
+    if opt.get('val') and not isinstance(opt['val'].get('save_img'), bool):
+        raise OptionError(f"val.save_img: expected true or false, got {opt['val'].get('save_img')!r}")
