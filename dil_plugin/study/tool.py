@@ -1,0 +1,122 @@
+"""From a study's file to its table and plot; behind ``tools/study.py``."""
+
+import fnmatch
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dil_plugin.errors import OptionError
+from dil_plugin.evaluation.devices import choose_device
+from dil_plugin.evaluation.tables import Column, markdown_table
+from dil_plugin.study.cells import Cell, baseline_of, make_cells
+from dil_plugin.study.options import Study, read_study
+from dil_plugin.study.report import write_report
+from dil_plugin.study.results import Curve, Results, forget_failures, read_curve, take_over, write_json
+from dil_plugin.study.rows import at_the_end, series
+
+
+class StudyRun:
+    """A study in its folder.
+
+    Args:
+        file: The study's file.
+        output: Its folder; None: ``studies/NAME``, with the file's name.
+        given: Options that take the place of the file's.
+        train_data: LMDB or folder of training images; None: as the options say.
+        test_data: Folder of clean test images; None: as the file says.
+
+    Raises:
+        DILError: The file or the options of a cell are wrong.
+    """
+
+    def __init__(self, file: Path, output: Path | None = None, given: dict[str, Any] | None = None,
+                 train_data: str | None = None, test_data: str | None = None) -> None:
+        self.study: Study = read_study(file, given, test_data)
+        try:
+            self.cells: list[Cell] = make_cells(self.study, train_data)
+        except OptionError as error:
+            raise OptionError(f'{file}: {error}') from None
+        self.output = (output or Path('studies') / file.stem).resolve()
+
+    def run(self, device: str = 'auto', jobs: int = 1, only: str | None = None, keep_checkpoints: bool = False,
+            retry: bool = False) -> bool:
+        """Runs all cells that have not ended yet; returns whether all of them ended, well or not.
+
+        Args:
+            device: ``auto``, ``cpu`` or ``cuda``.
+            jobs: Trainings at once.
+            only: Runs the cells that match this pattern alone, as ``sf*`` or ``*_seed0``.
+            keep_checkpoints: Whether the networks of finished cells stay.
+            retry: Runs failed cells again, from their last checkpoints on.
+        """
+        from dil_plugin.study.scheduling import Scheduler  # which needs BasicSR and torch
+        chosen = self._chosen(only)
+        if retry:
+            forget_failures(self.output, chosen)
+        waiting = [cell for cell in chosen if read_curve(self.output, cell) is None]
+        say(f'{len(chosen)} cells, {len(chosen) - len(waiting)} of them have ended')
+        if not waiting:
+            return True
+        scheduler = Scheduler(self.study, self.output, choose_device(device).split(':')[0], jobs, keep_checkpoints)
+        scheduler.check(waiting)
+        ended = 0
+
+        def tell(cell: Cell, curve: Curve | None) -> None:
+            nonlocal ended
+            ended += curve is not None
+            say(f'[{ended}/{len(waiting)}] {cell.name}: {self._outcome(curve)}')
+            self._write_results()
+
+        scheduler.run(waiting, tell)
+        return ended == len(waiting)
+
+    def listing(self) -> str:
+        """What would be trained, without training it."""
+        columns = [Column('cell', align='left'), *map(Column, ('iterations', 'outer steps', 'image gradients'))]
+        return markdown_table(columns, [[cell.name, f'{cell.iterations:,}', f'{cell.iterations * cell.outer_steps:,}',
+                                         f'{cell.image_gradients[-1]:,}'] for cell in self.cells])
+
+    def merge(self, paths: Sequence[Path]) -> None:
+        """Takes over cells that ended elsewhere."""
+        say(f'{take_over(paths, self.cells, self.output)} cells taken over')
+
+    def report(self) -> list[Path]:
+        """Writes ``results.json``, ``study.md`` and ``study.png`` of what has ended; returns the files."""
+        return [self._write_results(), *write_report(self.results(), self.output, self.study.test.metrics)]
+
+    def results(self) -> Results:
+        """All cells that have ended."""
+        curves = {cell.name: read_curve(self.output, cell) for cell in self.cells}
+        return Results(question=self.study.question, baseline=baseline_of(self.study, self.cells),
+                       seen=list(self.study.test.seen), unseen=list(self.study.test.unseen), planned=len(self.cells),
+                       cells={name: curve for name, curve in curves.items() if curve is not None})
+
+    def _write_results(self) -> Path:
+        path = self.output / 'results.json'
+        write_json(self.results(), path)
+        return path
+
+    def _chosen(self, only: str | None) -> list[Cell]:
+        chosen = [cell for cell in self.cells if only is None or fnmatch.fnmatch(cell.name, only)]
+        if not chosen:
+            names = ', '.join(cell.name for cell in self.cells)
+            raise OptionError(f"--only: no cell matches '{only}'; there are {names}")
+        return chosen
+
+    def _outcome(self, curve: Curve | None) -> str:
+        if curve is None:
+            return 'interrupted'
+        if curve.status == 'failed':
+            return f'failed: {curve.error}'
+        parts = [f'{parameters}: ' + ', '.join(f'{name} {at_the_end(series(curve, parameters, conditions)):.2f} dB'
+                                               for name, conditions in (('seen', list(self.study.test.seen)),
+                                                                        ('unseen', list(self.study.test.unseen)))
+                                               if conditions) for parameters in curve.scores]
+        return f'{"; ".join(parts)}; {curve.seconds} s'
+
+
+def say(text: str) -> None:
+    """Prints a line at once, even into a pipe."""
+    sys.stdout.write(text + '\n')
+    sys.stdout.flush()
