@@ -153,7 +153,7 @@ MISTAKES = {
     '{variant: erm, erm_steps: 2.5}': ['train.dil.erm_steps', '2.5', 'a whole number'],
     '{variant: ss, inner: {type: SGD, lr: 0}}': ['train.dil.inner.lr', 'got 0', '> 0'],
     '{variant: sf, inner: {type: Adam, lr: -0.1}}': ['train.dil.inner.lr', '-0.1', '> 0'],
-    '{variant: sf, inner: {type: Adam, lr: .nan}}': ['train.dil.inner.lr', 'nan', '> 0'],
+    '{variant: sf, inner: {type: Adam, lr: .nan}}': ['train.dil.inner.lr', 'nan', 'finite'],
     '{variant: sf, inner: {type: Adam, lr: true}}': ['train.dil.inner.lr', 'True', 'a number'],
     '{variant: sf, inner: {type: Adam, lr: 1e-4}}': ['train.dil.inner.lr', "'1e-4'", 'a number', 'write !!float 1e-4'],
     '{variant: sf, inner: {type: Adam, lr: fast}}': ['train.dil.inner.lr', "'fast'", 'a number'],
