@@ -7,15 +7,14 @@ from typing import Any
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
-from torch import Tensor, nn
+from torch import nn
 
+from dil_plugin.basicsr.pretrained import KEY, load_fitting, parameters_under
 from dil_plugin.basicsr.resuming import rank_state_path, saved_iterations
 from dil_plugin.checkpoints import (
     NOTES,
     load_checkpoint,
-    network_names,
     notes_of_training,
-    read_notes,
     save_atomically,
 )
 from dil_plugin.errors import DataError
@@ -49,35 +48,17 @@ class CheckpointFiles(SRModel):
         A file without any key, as ESRGAN's RRDB_PSNR_x4.pth is one, holds the parameters themselves. A run that is
         resumed goes on from ``params_theta`` where that is not what was deployed.
         """
-        whole = content = load_checkpoint(load_path, 'path.pretrain_network_g')
-        bare = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
-        if param_key is not None and not bare:
-            own = self._trained_key(load_path, content)
-            param_key = own if param_key == 'params' else param_key
-            keys = [key for key in (param_key, own) if isinstance(content, dict) and key in content]
-            if not keys:
-                found = ', '.join(map(str, list(content)[:3])) if isinstance(content, dict) else type(content).__name__
-                raise DataError(f"path.pretrain_network_g: {load_path} has no '{param_key}' (path.param_key_g), only "
-                                f'{found}')
-            get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, param key: [{keys[0]}].')
-            if keys[0] != param_key:
-                get_root_logger().warning(f"path.pretrain_network_g: {load_path} has no '{param_key}' "
-                                          f"(path.param_key_g); '{keys[0]}' is taken.")
-            content = content[keys[0]]
-        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-            raise DataError(f'path.pretrain_network_g: {load_path} holds no parameters by name, but a '
-                            f'{type(content).__name__}; expected a checkpoint with params or params_ema')
-        content = network_names(content)
+        whole = load_checkpoint(load_path, KEY)
+        own = self._trained_key(load_path, whole)
+        wanted = own if param_key == 'params' else param_key
+        used, state = parameters_under(whole, load_path, wanted, own)
+        if used is not None:
+            get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, param key: [{used}].')
+        if used is not None and used != wanted:
+            get_root_logger().warning(f"{KEY}: {load_path} has no '{wanted}' (path.param_key_g); '{used}' is taken.")
         if not strict:  # otherwise each difference is an error
-            self._print_different_keys_loading(net, content, strict)
-        try:
-            net.load_state_dict(content, strict=strict)
-        except RuntimeError as error:
-            reason = ' '.join(str(error).split())
-            notes = read_notes(whole, load_path)
-            network = f' (the file is of {dict(notes.network_g)})' if notes is not None else ''
-            raise DataError(f'path.pretrain_network_g: {load_path} does not fit network_g{network}: {reason[:300]}') \
-                from None
+            self._print_different_keys_loading(net, state, strict)
+        load_fitting(net, state, whole, load_path, strict)
 
     def _trained_key(self, load_path: str, content: Any) -> str:
         """Under what the parameters stand that training goes on from."""

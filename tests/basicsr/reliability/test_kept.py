@@ -41,6 +41,26 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.fixture
+def measuring(monkeypatch):
+    """Has every metric be a function of the iteration that is validated."""
+
+    def measure(value):
+        from basicsr.models import sr_model
+
+        from dil_plugin.basicsr.models.dil_model import DILModel
+        validate, now = DILModel.validation, [0]
+
+        def validation(self, dataloader, current_iter, *rest):
+            now[0] = current_iter
+            validate(self, dataloader, current_iter, *rest)
+
+        monkeypatch.setattr(DILModel, 'validation', validation)
+        monkeypatch.setattr(sr_model, 'calculate_metric', lambda *_: value(now[0]))
+
+    return measure
+
+
 def test_rotation(saved, tmp_path):
     paths = saved(2, 4, 10, 12)
     for name in ('latest', 'best_psnr'):
@@ -98,19 +118,9 @@ def test_the_best_network(validated, pipeline, better):
         'metric', 'value', 'iter'}
 
 
-def test_best_metrics_after_a_resume(validated, pipeline, monkeypatch):
+def test_best_metrics_after_a_resume(validated, pipeline, measuring):
     """The best validation is that of iteration 4, which comes after the state that the run goes on from."""
-    from basicsr.models import sr_model
-
-    from dil_plugin.basicsr.models.dil_model import DILModel
-    validate, now = DILModel.validation, [0]
-
-    def validation(self, dataloader, current_iter, *rest):
-        now[0] = current_iter
-        validate(self, dataloader, current_iter, *rest)
-
-    monkeypatch.setattr(DILModel, 'validation', validation)
-    monkeypatch.setattr(sr_model, 'calculate_metric', lambda *_: 20. - abs(now[0] - 4))
+    measuring(lambda iteration: 20. - abs(iteration - 4))
     run = pipeline(validated) / 'experiments/run'
     whole, best = (torch.load(run / name, weights_only=True)
                    for name in ('training_states/8.state', 'models/net_g_best_psnr.pth'))
@@ -125,19 +135,9 @@ def test_best_metrics_after_a_resume(validated, pipeline, monkeypatch):
     assert not differences(best, torch.load(run / 'models/net_g_best_psnr.pth', weights_only=True))
 
 
-def test_what_is_not_a_number_is_not_the_best(validated, pipeline, monkeypatch):
-    from basicsr.models import sr_model
-
-    from dil_plugin.basicsr.models.dil_model import DILModel
-    validate, now = DILModel.validation, [0]
-
-    def validation(self, dataloader, current_iter, *rest):
-        now[0] = current_iter
-        validate(self, dataloader, current_iter, *rest)
-
-    monkeypatch.setattr(DILModel, 'validation', validation)
+def test_what_is_not_a_number_is_not_the_best(validated, pipeline, measuring):
     values = {2: float('nan'), 4: 10., 6: float('nan'), 8: 5.}
-    monkeypatch.setattr(sr_model, 'calculate_metric', lambda *_: values[min(now[0], 8)])
+    measuring(lambda iteration: values[min(iteration, 8)])
     run = pipeline(validated) / 'experiments/run'
     best = torch.load(run / 'models/net_g_best_psnr.pth', weights_only=True)
     assert best['dil_plugin']['iteration'] == 4
