@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -29,6 +30,21 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         os.unlink(temporary)
         raise
     _sync_folder(folder or '.')
+
+
+def remove_temporary(folder: str | os.PathLike[str], age: float) -> None:
+    """Removes what ``whole_file`` had begun in a folder when its process was killed.
+
+    Args:
+        folder: Nothing is done where there is none.
+        age: In seconds; what was written to since is left alone.
+    """
+    oldest = time.time() - age
+    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+        if entry.name.startswith('.') and entry.name.endswith('.tmp'):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.stat().st_mtime < oldest:
+                    os.unlink(entry.path)
 
 
 def _sync_folder(folder: str) -> None:

@@ -75,16 +75,18 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
             name = dataset.opt['name'] if dataset is not loader.dataset else 'train'
             yield _line('data', f'{name}: {len(dataset)} images, {read} of them read{_unusable(skipped)}')
         yield _line('', f'{len(loader)} iterations per epoch and process, {epochs} epochs')
-        opt['path'].update(experiments_root=folder, models=folder, training_states=folder)
+        opt['path']['experiments_root'] = folder
         opt['logger']['pbar'] = False
         model = build_model(opt)
+        model.opt['path'].update(models=folder, training_states=folder)  # now that the network is read
+        model.opt['val'] = None  # a resumed run may repeat a validation first
         if resumed is not None:
             model.resume_training(resumed)
             yield _line('resume', f'{opt["path"]["resume_state"]}, iteration {resumed["iter"]}')
         parameters = sum(p.numel() for p in model.net_g.parameters())
         yield _line('network', f'{opt["network_g"]["type"]}, {parameters:,} parameters')
         batch_size = opt['datasets']['train']['batch_size_per_gpu']
-        yield _line('step', f'two iterations with {batch_size} images on {model.device} …')
+        yield _line('step', f'some iterations with {batch_size} images on {model.device} …')
         trial = trial_steps(model, next(iter(loader)), batch_size)
         yield from _trial_lines(trial, str(model.device), total)
         model.save(0, 1)
@@ -139,7 +141,7 @@ def duration(seconds: float) -> str:
 def _trial_lines(trial: Trial, device: str, total: int) -> Iterator[str]:
     losses = ', '.join(f'{name} {value:.4g}' for name, value in trial.log.items()
                        if name in ('l_inner', 'l_outer', 'l_pix'))
-    yield _line('', f'{trial.seconds:.3g} s for the second one; {losses}')
+    yield _line('', f'{trial.seconds:.3g} s for the last one; {losses}')
     yield _line('', f'{total} iterations: {duration(total * trial.seconds)}, without data that come late and '
                 'validation')
     if trial.peak is not None:

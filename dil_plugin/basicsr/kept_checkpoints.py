@@ -1,5 +1,6 @@
 """``logger.keep_last``: the checkpoints of the last N saves stay, older ones are removed."""
 
+import glob
 import os
 import re
 from collections.abc import Mapping
@@ -26,7 +27,9 @@ def remove_older(paths: Mapping[str, str], newest: int, keep_last: int | None) -
     states, models = paths['training_states'], paths['models']
     if keep_last is None:
         return
-    if damage(os.path.join(states, f'{newest}.state')) or damage(os.path.join(models, f'net_g_{newest}.pth')):
+    written = [os.path.join(models, f'net_g_{newest}.pth'),
+               *glob.glob(os.path.join(glob.escape(states), f'{newest}.state*'))]
+    if any(map(damage, written)):
         return
     kept = sorted((k for k in saved_iterations(states) if k <= newest), reverse=True)[:keep_last]
     # a state goes before its network: without one, a state is no good

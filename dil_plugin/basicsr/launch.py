@@ -27,6 +27,9 @@ def run(pipeline: Callable[[str], None], root_path: str) -> None:
             raise DataError('train.perceptual_opt: the weights of its VGG are not there and cannot be fetched '
                             f'({error.reason}); put torchvision\'s file into the folder checkpoints of torch.hub '
                             f'({torch.hub.get_dir()})') from None
+        except SystemExit:  # of a run that a signal has ended, on all ranks
+            _leave_the_group()
+            raise
         _leave_the_group()
 
 

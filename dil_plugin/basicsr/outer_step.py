@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dil_plugin.basicsr.mixed_precision import MixedPrecision
 from dil_plugin.learning import Params
+from dil_plugin.learning.finite import all_finite
 from dil_plugin.learning.gradients import accumulated
 from dil_plugin.learning.hessian import global_norm
 from dil_plugin.learning.types import Grads
@@ -30,17 +31,18 @@ class OuterStep:
         self._total: Grads = []
         self._count = 0
 
-    def take(self, optimizer: torch.optim.Optimizer, grads: Grads) -> tuple[Tensor, Tensor] | None:
+    def take(self, optimizer: torch.optim.Optimizer, grads: Grads) -> tuple[Tensor, Tensor | None]:
         """Takes in a meta-gradient, whose tensors are changed in place.
 
         Returns:
             Of the step that it led to, whether it was taken and whether its numbers are at fault where it was skipped,
-            boolean scalars on the device; None: it led to no step yet.
+            boolean scalars on the device. Where it led to no step yet, whether it is finite itself, and None.
         """
+        finite = all_finite(grads) if self._count + 1 < self.accum_iter else None
         self._total = accumulated(self._total, grads)
         self._count += 1
-        if self._count < self.accum_iter:
-            return None
+        if finite is not None:
+            return finite, None
         mean, self._total = self._total, []
         if self._count > 1:
             torch._foreach_div_(mean, self._count)

@@ -17,7 +17,7 @@ class RankAgreement:
     """
 
     def __init__(self) -> None:
-        self._group = distributed.new_group(backend='gloo') if in_several_processes() else None
+        self._group = _hosts() if in_several_processes() else None
         self._sum: torch.Tensor | None = None
         self._work: distributed.Work | None = None
 
@@ -36,6 +36,11 @@ class RankAgreement:
         self._sum = torch.tensor(value)
         self._work = distributed.all_reduce(self._sum, distributed.ReduceOp.MAX, self._group, async_op=True)
         return largest
+
+    def finish(self) -> None:
+        """Waits for what is still on its way."""
+        if self._work is not None:
+            self._work.wait()
 
     @contextlib.contextmanager
     def failing_together(self, what: str) -> Iterator[None]:
@@ -62,3 +67,12 @@ class RankAgreement:
             raise failure
         if ranks:
             raise DataError(f'{what} failed on rank {", ".join(map(str, ranks))}; its own message says why')
+
+
+def _hosts() -> distributed.ProcessGroup:
+    try:
+        return distributed.new_group(backend='gloo')
+    except RuntimeError as error:
+        raise DataError('--launcher: the processes cannot reach each other by gloo, beside the backend of dist_params '
+                        f'({" ".join(str(error).split())[:200]}); set the environment variable GLOO_SOCKET_IFNAME to '
+                        'the network interface between the nodes') from None

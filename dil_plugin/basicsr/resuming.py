@@ -42,6 +42,10 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
         folder = os.path.join(opt['root_path'], 'experiments', opt['name'], 'training_states')
         iterations = sorted(saved_iterations(folder), reverse=True)
         newest_first = [os.path.join(folder, f'{k}.state') for k in iterations] or newest_first
+    if opt['dist']:  # one rank's view of the folder
+        seen = [newest_first]
+        distributed.broadcast_object_list(seen, src=0)
+        newest_first = seen[0]
     if not newest_first:
         return None
     state, path, warnings = _newest_whole(opt, newest_first)
@@ -62,8 +66,6 @@ def saved_iterations(folder: str) -> list[int]:
 
 def _newest_whole(opt: Mapping[str, Any], paths: list[str]) -> tuple[dict[str, Any], str, list[str]]:
     """The first state that all ranks can read, its path, and what there is to say about those before it."""
-    if opt['dist']:  # one rank's view of the folder
-        distributed.broadcast_object_list(paths, src=0)
     warnings: list[str] = []
     for path in paths:
         state, problem = None, ''

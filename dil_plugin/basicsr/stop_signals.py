@@ -69,11 +69,9 @@ def noting_signals(train_pipeline: Callable[[str], Any]) -> Callable[[str], Any]
     return train
 
 
-def stop_message(number: int, iteration: int, saved: bool = True) -> str:
+def stop_message(number: int, iteration: int) -> str:
     """What a run that ends on a signal says last."""
     name = signal.Signals(number).name
     if iteration == 0:
         return f'{name}: the run ends before its first iteration; nothing was saved.'
-    if not saved:
-        return f'{name}: the run ends after iteration {iteration}, which is not saved.'
     return f'{name}: the run ends after iteration {iteration}, which is saved; it goes on with --auto_resume.'

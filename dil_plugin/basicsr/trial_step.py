@@ -13,14 +13,14 @@ from dil_plugin.errors import NumericalError, OptionError
 _STATUS = Path('/proc/self/status')
 _LIMIT = Path('/sys/fs/cgroup/memory.max')  # of the container or the job
 _RESET = Path('/proc/self/clear_refs')
-_STEPS = 2  # the first one also loads kernels, and makes what the optimisers keep
+_STEPS = 2  # at least; the first one also loads kernels, and makes what the optimisers keep
 
 
 class Trial(NamedTuple):
     """What a step took.
 
     Attributes:
-        seconds: Of the last step, without the wait for its data.
+        seconds: Of the last iteration, without the wait for its data.
         peak: Bytes at the highest point: of the GPU's memory by PyTorch, or resident ones of this process; None where
             the system does not tell.
         available: Bytes of the GPU, or of this machine, container or process (``ulimit -v``).
@@ -34,7 +34,7 @@ class Trial(NamedTuple):
 
 
 def trial_steps(model: Any, data: dict[str, Any], batch_size: int) -> Trial:
-    """Trains the model for two iterations on one batch.
+    """Trains the model for two iterations on one batch; with ``accum_iter`` for as many as make a step.
 
     Args:
         model: A BasicSR model in training.
@@ -46,9 +46,11 @@ def trial_steps(model: Any, data: dict[str, Any], batch_size: int) -> Trial:
         NumericalError: Losses or gradients are not finite.
     """
     device = model.device
+    before = model.watch.read() if hasattr(model, 'watch') else 0  # a run that is resumed may have skipped some
+    steps = max(_STEPS, model.opt['train'].get('accum_iter', 1))  # the optimiser's first step is among them
     _forget_peak(device)
     try:
-        for iteration in range(1, _STEPS + 1):
+        for iteration in range(1, steps + 1):
             start = time.perf_counter()
             model.update_learning_rate(iteration, warmup_iter=model.opt['train'].get('warmup_iter', -1))
             model.feed_data(data)
@@ -63,9 +65,10 @@ def trial_steps(model: Any, data: dict[str, Any], batch_size: int) -> Trial:
                           f'{gibibytes(_available(device))} of this {_name(device)}; allowed: fewer of them, '
                           'train.dil.micro_batch, train.dil.checkpointing: true or train.amp') from None
     log = dict(model.get_current_log())
-    if log.get('skipped'):
+    skipped = int(log.get('skipped', 0) - before)
+    if skipped:
         losses = ', '.join(f'{name} {value:.4g}' for name, value in log.items() if name.startswith('l_'))
-        raise NumericalError(f'{int(log["skipped"])} of the first steps are not finite ({losses}); lower '
+        raise NumericalError(f'{skipped} of the first steps are not finite ({losses}); lower '
                              'the learning rates (train.dil.inner.lr, train.optim_g.lr), or look at the images')
     return Trial(seconds, _peak(device), _available(device), log)
 

@@ -87,17 +87,21 @@ class CommonBuffers:
         if in_several_processes():
             self._before = {name: buffer.clone() for name, buffer in network.named_buffers()}
 
-    def __call__(self) -> None:
-        """After a step. The first call waits for the device, the others do not."""
+    def notice(self) -> None:
+        """After a gradient, before anything is put back. The first call waits for the device, the others do nothing."""
         if self._before:
             self._names = self._changed(self._before)
         self._before = None
+
+    def __call__(self) -> None:
+        """After a step."""
+        self.notice()
         if self._names:
             buffers = dict(self.network.named_buffers())
             take_from_first_rank([buffers[name] for name in self._names])
 
     def _changed(self, before: dict[str, Tensor]) -> list[str]:
-        """Names of the buffers that the first step changed on any rank."""
+        """Names of the buffers that the first gradient changed on any rank."""
         now = dict(self.network.named_buffers())
         flags = torch.stack([(old != now[name]).any() for name, old in before.items()]).int()
         distributed.all_reduce(flags, distributed.ReduceOp.MAX)

@@ -47,6 +47,23 @@ def fused_on_gpus(params: Iterable[Tensor]) -> dict[str, Any]:
     return {'fused': True} if all(p.is_cuda and p.is_floating_point() for p in params) else {}
 
 
+def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Makes the momentum buffers of a fused SGD, which torch leaves unwritten where its first step is left out.
+
+    A buffer of zeros becomes the gradient in the first step, as torch's own does without dampening; with dampening
+    torch's first step is another, so such a group is not fused any more.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        if group['momentum'] and group.get('fused'):
+            if group['dampening']:
+                group['fused'] = None
+                continue
+            for param in group['params']:
+                optimizer.state[param]['momentum_buffer'] = torch.zeros_like(param)
+
+
 def keep_fused(optimizer: torch.optim.Optimizer) -> None:
     """Has the optimiser stay fused, or not, when it loads a state: that of another device says otherwise."""
 

@@ -51,7 +51,7 @@ def test_summary(base, checked, crops_lmdb, tmp_path, variant, pipeline):
     network = RRDBNetNoUpsample(num_feat=6, num_block=1, num_grow_ch=3)
     count = sum(p.numel() for p in network.parameters())
     for words in ('train: 6 images, 4 of them read', 'noisy: 6 images, 4 of them read', f'{count:,} parameters',
-                  '30 iterations per epoch and process, 4 epochs', 'two iterations with 4 images on cpu',
+                  '30 iterations per epoch and process, 4 epochs', 'some iterations with 4 images on cpu',
                   '100 iterations: '):
         assert words in text
     assert re.search(r'memory +\d+\.\d [GM]iB at most', text)
@@ -127,6 +127,45 @@ def test_numbers_that_are_not_finite(base, checked, tmp_path):
     base['path']['pretrain_network_g'] = str(tmp_path / 'nan.pth')
     with pytest.raises(NumericalError, match='2 of the first steps are not finite.*l_inner nan'):
         checked(base)
+
+
+def test_an_accumulated_step_is_taken(base, checked, monkeypatch):
+    steps = []
+    take = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, 'step', lambda self: steps.append(1) or take(self))
+    base['train'] |= {'dil': {'variant': 'ps'}, 'accum_iter': 3}
+    checked(base)
+    assert len(steps) == 1
+
+
+def test_a_run_that_has_skipped_steps_and_validates_is_resumed(base, checked, pipeline, crops, tmp_path, monkeypatch):
+    """What it skipped is over, and its validation is not repeated."""
+    from dil_plugin.basicsr.models.dil_model import DILModel
+    from dil_plugin.sampling import MetaBatchSampler
+    base['train']['dil'] = {'variant': 'ps', 'deploy': 'phi', 'deploy_patches': 2}
+    base['train']['ema_decay'] = 0
+    base['datasets']['val_1'] = {
+        'name': 'noisy', 'type': 'DistortionAugmentedDataset', 'dataroot_gt': str(crops),
+        'io_backend': {'type': 'disk'}, 'distortions': [{'type': 'GaussianNoise', 'sigma': 30}]}
+    base['val'] = {'val_freq': 4, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
+    sample, calls = MetaBatchSampler.sample, []
+
+    def once_bad(self, gt, *rest):
+        calls.append(1)
+        return sample(self, gt * float('nan') if len(calls) == 2 else gt, *rest)
+
+    monkeypatch.setattr(MetaBatchSampler, 'sample', once_bad)
+    root = pipeline(base)
+    shutil.move(root / 'experiments', tmp_path / 'root/experiments')
+    state = torch.load(tmp_path / 'root/experiments/run/training_states/4.state', weights_only=True)
+    assert state['dil']['watch']['skipped']['counts'][0] == 1
+    monkeypatch.setattr(DILModel, 'validation', lambda *_: pytest.fail('a validation in a check'))
+    trained, feed = [], DILModel.feed_data
+    monkeypatch.setattr(DILModel, 'feed_data', lambda self, data: trained.append(
+        {name: value.clone() for name, value in self.net_g.state_dict().items()}) or feed(self, data))
+    checked(base, '--auto_resume')
+    saved = torch.load(tmp_path / 'root/experiments/run/models/net_g_4.pth', weights_only=True)
+    assert all(torch.equal(value, saved['params_theta'][name]) for name, value in trained[0].items())
 
 
 def test_too_little_memory(base, checked, monkeypatch):

@@ -69,3 +69,22 @@ def test_newest_state_is_found_by_number(tmp_path, monkeypatch):
     assert compat.load_resume_state(opt)['iter'] == 1000
     assert opt['path']['pretrain_network_g'].endswith('net_g_1000.pth')
 
+
+
+def test_ranks_go_by_the_first_one_s_view_of_the_folder(tmp_path, monkeypatch):
+    """A network file system may show the newest state to one rank and not to another."""
+    from dil_plugin.basicsr import resuming
+    state = {'epoch': 0, 'iter': 8, 'optimizers': [], 'schedulers': []}
+    torch.save(state, tmp_path / '8.state')
+    torch.save({'params': {}}, tmp_path / 'net_g_8.pth')
+    opt = {'datasets': {'train': {'batch_size_per_gpu': 1}}, 'auto_resume': True, 'root_path': str(tmp_path / 'empty'),
+           'name': 'run', 'num_gpu': 0, 'dist': True, 'rank': 1, 'world_size': 2, 'path': {'models': str(tmp_path)},
+           'network_g': {}}
+
+    def broadcast(objects, src):
+        assert src == 0
+        objects[0] = [str(tmp_path / '8.state')]
+
+    monkeypatch.setattr(resuming.distributed, 'broadcast_object_list', broadcast)
+    monkeypatch.setattr(resuming.distributed, 'all_gather_object', lambda found, mine: None)
+    assert compat.load_resume_state(opt)['iter'] == 8

@@ -221,17 +221,29 @@ def test_nothing_is_saved_while_steps_are_skipped(base, pipeline, spoil):
     assert found == [('3', '1'), ('4', '2'), ('6', '1')]
 
 
+def test_a_save_that_was_left_out_is_made_up_for(base, pipeline, spoil):
+    base['train'] |= {'dil': {'variant': 'sf'}, 'total_iter': 6}
+    base['logger'] |= {'save_checkpoint_freq': 3}
+    spoil({3, 4}, 1)
+    run = pipeline(base) / 'experiments/run'
+    assert sorted(path.name for path in run.glob('training_states/*')) == ['5.state', '6.state']
+
+
 def test_a_signal_while_steps_are_skipped(base, pipeline, spoil, monkeypatch, tmp_path):
+    """The run ends after the next step that is taken, which is saved."""
     from dil_plugin.basicsr.models import resumable_model
-    base['train']['dil'] = {'variant': 'sf'}
+    base['train'] |= {'dil': {'variant': 'sf'}, 'total_iter': 8}
+    base['logger']['save_checkpoint_freq'] = 8
     spoil({2, 3, 4}, 1)
     looks = []
-    monkeypatch.setattr(resumable_model, 'received_signal', lambda: looks.append(1) or 15 * (len(looks) == 4))
+    monkeypatch.setattr(resumable_model, 'received_signal', lambda: looks.append(1) or 15 * (len(looks) >= 4))
     with pytest.raises(SystemExit) as stop:
         pipeline(base)
     assert stop.value.code == 143
-    log, = (path.read_text() for path in tmp_path.glob('experiments/run/train_*.log'))
-    assert 'SIGTERM: the run ends after iteration 3, which is not saved.' in log
+    run = tmp_path / 'experiments/run'
+    assert [path.name for path in run.glob('training_states/*')] == ['5.state']
+    log, = (path.read_text() for path in run.glob('train_*.log'))
+    assert 'SIGTERM: the run ends after iteration 5, which is saved' in log
 
 
 def test_counting_in_a_row():
@@ -303,7 +315,9 @@ def test_all_ranks_skip_together(run_ranks):
         assert other['named']
 
 
-def test_running_statistics_are_those_before_the_skipped_step(base, parsed, spoil):
+@pytest.fixture
+def norm(base):
+    """A network with running statistics."""
     from basicsr.utils.registry import ARCH_REGISTRY
     from torch import nn
 
@@ -319,7 +333,38 @@ def test_running_statistics_are_those_before_the_skipped_step(base, parsed, spoi
     ARCH_REGISTRY._obj_map.setdefault('SkippedNormForTest', Norm)
     base['network_g'] = {'type': 'SkippedNormForTest'}
     base['train']['dil'] = {'variant': 'ps'}
-    model = build_model(parsed(base))
+    return base
+
+
+def test_running_statistics_within_an_accumulation(norm, parsed, spoil):
+    """They may be saved between its parts, so the bad part leaves nothing in them."""
+    norm['train']['accum_iter'] = 3
+    model = build_model(parsed(norm))
+    spoil({2}, 1)
+    train(model, [1])
+    before = copy.deepcopy(dict(model.net_g.named_buffers()))
+    train(model, [2])
+    assert same(dict(model.net_g.named_buffers()), before)
+    train(model, [3])
+    assert all(buffer.isfinite().all() for buffer in model.net_g.buffers())
+    assert model.get_current_log()['skipped'] == 1
+
+
+def test_ranks_share_running_statistics_though_the_first_step_is_skipped(norm, parsed, spoil, monkeypatch):
+    from dil_plugin.learning import distributed
+    shared = []
+    monkeypatch.setattr(distributed, 'in_several_processes', lambda: True)
+    monkeypatch.setattr(distributed.distributed, 'all_reduce', lambda *_: None)
+    monkeypatch.setattr(distributed, 'take_from_first_rank', lambda tensors: shared.append(len(list(tensors))))
+    model = build_model(parsed(norm))
+    monkeypatch.setattr(distributed, 'in_several_processes', lambda: False)
+    spoil({1}, 1)
+    train(model, [1, 2])
+    assert shared == [3, 3]  # mean, variance, and the number of batches
+
+
+def test_running_statistics_are_those_before_the_skipped_step(norm, parsed, spoil):
+    model = build_model(parsed(norm))
     spoil({2}, 1)
     train(model, [1])
     before = copy.deepcopy(dict(model.net_g.named_buffers()))

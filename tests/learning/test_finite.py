@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from dil_plugin.learning import MetaBatch, NetworkLoss, Pair, ReptileWalk, SerialFirstOrder
 from dil_plugin.learning.divergence import growth
-from dil_plugin.learning.finite import KeptBuffers, all_finite, keep_fused, step_where
+from dil_plugin.learning.finite import KeptBuffers, all_finite, begin_momentum, keep_fused, step_where
 from dil_plugin.learning.options import build_variant, parse_dil_options
 from dil_plugin.learning.variants import Variant
 
@@ -44,6 +45,22 @@ def test_left_out_steps_leave_no_trace(name: str, fused: bool) -> None:
     for key, state in states[0].items():
         assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][key][part]))
                    for part, value in state.items() if value is not None)
+
+
+@pytest.mark.parametrize('options', [{'momentum': 0.9}, {'momentum': 0.9, 'nesterov': True, 'weight_decay': 0.1},
+                                     {'momentum': 0.9, 'dampening': 0.5}, {}])
+def test_the_first_step_of_a_fused_sgd_is_left_out(options: dict[str, Any]) -> None:
+    """Against an ordinary SGD that never saw it."""
+    watched, spared = (torch.nn.Parameter(torch.ones(64)) for _ in range(2))
+    fused, plain = (torch.optim.SGD([p], lr=0.1, fused=how, **options) for p, how in ((watched, True), (spared, False)))
+    begin_momentum(fused)
+    for value in (float('nan'), 1.0, -0.5):
+        watched.grad = torch.full((64, ), value)
+        step_where(fused, all_finite([watched.grad]))
+        if value == value:
+            spared.grad = torch.full((64, ), value)
+            plain.step()
+    assert torch.allclose(watched, spared, rtol=1e-6)
 
 
 def test_a_sum_beyond_the_range_is_not_finite() -> None:

@@ -66,7 +66,8 @@ def numbering_samples(build_dataloader: Callable[..., Any]) -> Callable[..., Any
 class _OutlivingSignals:
     """What a data worker does first: Ctrl-C in a terminal, and torchrun, send their signal to the workers as well.
 
-    The training process needs them until it has saved. SIGTERM ends them once it leaves, and after ``GRACE`` seconds.
+    The training process needs them until it has saved, however long a validation under way takes. SIGTERM ends them
+    once it leaves, which is looked at every ``GRACE`` seconds.
     """
 
     def __init__(self, init: Callable[[int], None] | None) -> None:
@@ -79,12 +80,13 @@ class _OutlivingSignals:
 
     def __call__(self, worker: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        self.parent = os.getppid()
+        signal.signal(signal.SIGALRM, self._terminate)
         signal.signal(signal.SIGTERM, self._terminate)
         if self.init is not None:
             self.init(worker)
 
     def _terminate(self, *_: object) -> None:
-        if self.leaving.value:
+        if self.leaving.value or os.getppid() != self.parent:
             os._exit(0)  # anything else is an error to torch's data loader
         signal.alarm(GRACE)

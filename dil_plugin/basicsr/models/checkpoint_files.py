@@ -1,5 +1,6 @@
 """How ``DILModel`` reads and writes its checkpoints and training states: the files are those of BasicSR."""
 
+import contextlib
 import os
 from collections import OrderedDict
 from typing import Any
@@ -9,6 +10,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from torch import nn
 
+from dil_plugin.atomic import remove_temporary
 from dil_plugin.basicsr.pretrained import KEY, load_fitting, parameters_under
 from dil_plugin.basicsr.resuming import rank_state_path, saved_iterations
 from dil_plugin.checkpoints import (
@@ -18,6 +20,8 @@ from dil_plugin.checkpoints import (
     save_atomically,
 )
 from dil_plugin.errors import DataError
+
+_OLD = 3600.0  # seconds
 
 
 class CheckpointFiles(SRModel):
@@ -93,6 +97,17 @@ class CheckpointFiles(SRModel):
                                                self.confounder_labels())
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
         self._write(content, os.path.join(self.opt['path']['models'], name))
+
+    @master_only
+    def begin_saving(self, current_iter: int) -> None:
+        """Removes a state of this iteration, which belongs to the network that is about to be replaced.
+
+        Also removes what killed runs left half written, an hour ago or longer: others may be writing right now.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._state_path(current_iter))
+        for folder in (self.opt['path']['models'], self.opt['path']['training_states']):
+            remove_temporary(folder, _OLD)
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:

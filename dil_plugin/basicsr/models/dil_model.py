@@ -25,7 +25,7 @@ from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, Pair, average_over_ranks, build_loss, build_variant
 from dil_plugin.learning.distributed import CommonBuffers, take_from_first_rank
-from dil_plugin.learning.finite import fused_on_gpus, keep_fused
+from dil_plugin.learning.finite import begin_momentum, fused_on_gpus, keep_fused
 from dil_plugin.learning.objective import select_outputs
 from dil_plugin.padding import pad_to_multiple
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
@@ -88,6 +88,7 @@ class DILModel(DeployingModel, SpreadValidationModel):
             kwargs['betas'] = [float(beta) for beta in kwargs['betas']]  # torch refuses [0, 0.999]
         optimizer: torch.optim.Optimizer = torch.optim.SGD(params, lr, **kwargs) if optim_type == 'SGD' else \
             super().get_optimizer(optim_type, params, lr, **kwargs)
+        begin_momentum(optimizer)
         keep_fused(optimizer)
         return optimizer
 
@@ -161,6 +162,7 @@ class DILModel(DeployingModel, SpreadValidationModel):
         for batch in batches:
             self.watch.prepare()
             step = self.precision.gradient(self.variant, self.loss, self.params, batch)
+            self.common_buffers.notice()
             outcome = self.outer.take(self.optimizer_g, step.grads)
             steps.append(replace(step, grads=[]))  # for the log; gradients are as large as the network
             stepped = self.watch.took(outcome, steps[-1]) or stepped

@@ -44,12 +44,12 @@ class NumericalWatch:
         """A meta-gradient is about to be computed."""
         self._buffers.keep()
 
-    def took(self, outcome: tuple[Tensor, Tensor] | None, step: MetaGradient) -> bool:
+    def took(self, outcome: tuple[Tensor, Tensor | None], step: MetaGradient) -> bool:
         """What ``OuterStep.take`` said of a meta-gradient; returns whether it led to a step of the optimiser."""
-        if outcome is None:
-            return False
         finite, faulty = outcome
         self._buffers.restore_unless(finite)
+        if faulty is None:
+            return False
         self.skipped.count(step, faulty)
         return True
 

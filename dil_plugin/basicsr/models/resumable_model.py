@@ -26,6 +26,7 @@ class ResumableModel(CheckpointFiles):
         super().init_training_settings()
         self.agreement = RankAgreement()
         self._saved_at = -1
+        self._save_due = False
         self._validated: dict[str, float] = {}
         self._best: dict[str, Any] = {}
         if StopSignals.current is not None:
@@ -38,8 +39,11 @@ class ResumableModel(CheckpointFiles):
             SystemExit: With 128 and the signal's number, once everything is saved.
         """
         number = self.agreement.largest_so_far(received_signal())
-        if number:
-            self._stop(number, current_iter - 1)
+        if (number or self._save_due) and not self.skipped_in_a_row():
+            if self._save_due:
+                self.save(DrawSampler.latest_epoch, current_iter - 1)
+            if number:
+                self._stop(number, current_iter - 1)
         self.iteration = current_iter
         super().update_learning_rate(current_iter, warmup_iter)
         seed_step(int(self.opt['manual_seed']), int(self.opt['rank']), current_iter)
@@ -47,21 +51,25 @@ class ResumableModel(CheckpointFiles):
     def _stop(self, number: int, done: int) -> None:
         if done > 0 and self._saved_at != done:
             self.save(DrawSampler.latest_epoch, done)
-        get_root_logger().warning(stop_message(number, done, self._saved_at == done))
+        self.agreement.finish()
+        get_root_logger().warning(stop_message(number, done))
         raise SystemExit(128 + number)
 
     def save(self, epoch: int, current_iter: int) -> None:
         """As BasicSR's; where ``K.state`` is, all that belongs to it is there. Fails on all ranks or on none.
 
         While steps are being skipped nothing is saved: the weights may be what makes them fail, and the states before
-        are what a run can go on from. ``net_g_latest.pth``, at the end, is written in any case.
+        are what a run can go on from. It is made up for after the next step that is taken. ``net_g_latest.pth``, at
+        the end, is written in any case.
         """
         skipped = self.skipped_in_a_row()
-        if skipped and current_iter != -1:
+        self._save_due = bool(skipped) and current_iter != -1
+        if self._save_due:
             get_root_logger().warning(f'Iteration {current_iter} is not saved: it ends on {skipped} skipped steps in a '
-                                      'row.')
+                                      'row; the next step that is taken is.')
             return
         with self.agreement.failing_together('saving a checkpoint'):
+            self.begin_saving(current_iter)
             self._save_networks(current_iter)
             self.save_rank_state(current_iter)
         with self.agreement.failing_together('saving a training state'):

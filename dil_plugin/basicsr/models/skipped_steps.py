@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dil_plugin.learning import MetaGradient
+from dil_plugin.learning.distributed import in_several_processes
 
 _TOTAL, _IN_A_ROW, _REASONS = 0, 1, 2
 
@@ -50,6 +51,8 @@ class SkippedSteps:
         if not self._cuda:
             return int(self._counts[_IN_A_ROW])
         known = 0
+        if self._arriving is not None and in_several_processes():
+            self._arriving[1].synchronize()  # of the iteration before: all ranks must come to the same end
         if self._arriving is not None and self._arriving[1].query():
             known = int(self._arriving[0])
             self._arriving = None

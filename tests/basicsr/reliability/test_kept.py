@@ -1,5 +1,7 @@
 """Which checkpoints stay: the last N, and the best; and what best metrics are after a resume."""
 
+import os
+
 import pytest
 import torch
 from training_runs import differences
@@ -89,6 +91,39 @@ def test_later_files_of_a_run_that_was_taken_back(saved, tmp_path):
     """Resumed from 4 because 8 is damaged, and now at 6: 8 counts for nothing, and 6 stays."""
     remove_older(saved(2, 4, 6, 8), 6, 1)
     assert names(tmp_path / 'models') == ['net_g_6.pth', 'net_g_8.pth']
+
+
+def test_a_rank_that_cannot_be_read_back(saved, tmp_path):
+    paths = saved(2, 4)
+    (tmp_path / 'training_states/4.state.rank1').write_bytes(b'PK\x03\x04 and no end')
+    remove_older(paths, 4, 1)
+    assert len(names(tmp_path / 'models')) == 2
+
+
+def test_a_state_goes_before_its_network_is_replaced(base, pipeline, monkeypatch):
+    """Killed in between there must not be the old state beside the new network."""
+    from dil_plugin.basicsr.models.dil_model import DILModel
+    run = pipeline(base) / 'experiments/run'
+    (run / 'models/net_g_4.pth').write_bytes(b'damaged')
+    save = DILModel.save_network
+    seen = []
+    monkeypatch.setattr(DILModel, 'save_network', lambda self, *args, **kwargs: seen.append(
+        names(run / 'training_states')) or save(self, *args, **kwargs))
+    pipeline(base, 'train', '--auto_resume')
+    assert seen[0] == ['2.state']
+    assert names(run / 'training_states') == ['2.state', '4.state']
+
+
+def test_what_killed_runs_left_is_removed(base, pipeline):
+    run = pipeline(base) / 'experiments/run'
+    old, new = (run / f'training_states/.4.state.{name}.tmp' for name in ('old', 'new'))
+    for path in (old, new):
+        path.write_bytes(b'half')
+    os.utime(old, (0, 0))
+    (run / 'training_states/4.state').unlink()
+    pipeline(base, 'train', '--auto_resume')
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_keep_last_in_a_run(base, pipeline):

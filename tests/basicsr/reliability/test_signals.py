@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT: the step is ended, everything is saved, and the run goes on as if nothing had been."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -112,3 +113,28 @@ def test_the_schedule_is_not_stepped_by_the_stop(base, parsed, tmp_path):
             model.update_learning_rate(2)
     state = torch.load(tmp_path / 'experiments/run/training_states/1.state', weights_only=True)
     assert [state['optimizers'][0]['param_groups'][0]['lr']] == rate
+
+
+def test_a_data_worker_outlives_a_signal_as_long_as_it_is_needed(monkeypatch):
+    """However long what is under way takes, and not longer than the training process."""
+    from dil_plugin.basicsr.data import numbered_samples
+    monkeypatch.setattr(numbered_samples, 'GRACE', 1)
+    prepare = numbered_samples._OutlivingSignals(None)
+
+    def work(ready):
+        prepare(0)
+        ready.set()
+        while True:
+            time.sleep(0.05)
+
+    context = multiprocessing.get_context('fork')
+    ready = context.Event()
+    worker = context.Process(target=work, args=(ready, ), daemon=True)
+    worker.start()
+    assert ready.wait(30)
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(2.5)
+    assert worker.is_alive()
+    prepare._leave()
+    worker.join(10)
+    assert worker.exitcode == 0
