@@ -1,10 +1,13 @@
+import contextlib
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from dil_plugin.basicsr import compat
 from dil_plugin.basicsr.data.draw_sampler import DrawSampler
+from dil_plugin.errors import DataError, OptionError
 
 
 def test_plain_import_needs_torch_only():
@@ -88,3 +91,32 @@ def test_ranks_go_by_the_first_one_s_view_of_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(resuming.distributed, 'broadcast_object_list', broadcast)
     monkeypatch.setattr(resuming.distributed, 'all_gather_object', lambda found, mine: None)
     assert compat.load_resume_state(opt)['iter'] == 8
+
+
+@pytest.mark.parametrize(('end', 'leaves'), [(None, True), (SystemExit(143), True), (OptionError('x'), False)])
+def test_processes_leave_their_group_unless_one_alone_fails(monkeypatch, end, leaves):
+    """Others may be inside a collective when one fails."""
+    from dil_plugin.basicsr import launch
+    left = []
+    monkeypatch.setattr(launch.distributed, 'is_initialized', lambda: True)
+    monkeypatch.setattr(launch.distributed, 'destroy_process_group', lambda: left.append(1))
+
+    def pipeline(_):
+        if end is not None:
+            raise end
+
+    with contextlib.suppress(SystemExit):
+        launch.run(pipeline, '')
+    assert bool(left) == leaves
+
+
+def test_processes_that_cannot_reach_each_other_by_gloo(monkeypatch):
+    from dil_plugin.basicsr import rank_agreement
+
+    def refused(**_):
+        raise RuntimeError('connect [127.0.1.1]: Connection refused')
+
+    monkeypatch.setattr(rank_agreement, 'in_several_processes', lambda: True)
+    monkeypatch.setattr(rank_agreement.distributed, 'new_group', refused)
+    with pytest.raises(DataError, match=r'--launcher: .*Connection refused.*GLOO_SOCKET_IFNAME'):
+        rank_agreement.RankAgreement()

@@ -1,5 +1,6 @@
 """How ``DILModel`` reads and writes its checkpoints and training states: the files are those of BasicSR."""
 
+import abc
 import contextlib
 import os
 from collections import OrderedDict
@@ -24,23 +25,23 @@ from dil_plugin.errors import DataError
 _OLD = 3600.0  # seconds
 
 
-class CheckpointFiles(SRModel):
+class CheckpointFiles(SRModel, abc.ABC):
     """``SRModel`` with files that are checked when they are read, and written atomically."""
 
     iteration = 0
     """The last iteration that was computed."""
 
+    @abc.abstractmethod
     def rank_state(self) -> dict[str, Any]:
         """What an exact continuation needs that differs between the ranks."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def training_state(self) -> dict[str, Any]:
         """What an exact continuation needs beside optimisers and schedulers."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def confounder_labels(self) -> list[str]:
         """The confounders that the network is trained on, by name."""
-        raise NotImplementedError
 
     def load_network(self,
                      net: nn.Module,

@@ -1,5 +1,6 @@
 """A model whose training can be interrupted anywhere and goes on as if it had not been."""
 
+import abc
 import math
 from typing import Any
 
@@ -78,9 +79,9 @@ class ResumableModel(CheckpointFiles):
                 remove_older(self.opt['path'], current_iter, self.opt['logger'].get('keep_last'))
         self._saved_at = current_iter
 
+    @abc.abstractmethod
     def skipped_in_a_row(self) -> int:
         """So many of the last steps were skipped; the same on all ranks."""
-        raise NotImplementedError
 
     def _save_networks(self, name: int | str) -> None:
         if hasattr(self, 'net_g_ema'):
