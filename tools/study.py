@@ -9,6 +9,7 @@ same command is given again. docs/study.md explains the file and the table.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def main() -> int:
         from dil_plugin.study.tool import StudyRun  # here, not above: --help needs no torch
         study = StudyRun(options.opt, options.output, given, options.train_data, options.test_data)
         if options.list:
-            print(study.listing())
+            print(study.listing(), flush=True)
             return 0
         if options.merge:
             study.merge(options.merge)
@@ -70,6 +71,9 @@ def main() -> int:
     except DILError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
+    except BrokenPipeError:  # its reader has had enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries to write the rest
+        return 1
     except KeyboardInterrupt:
         print('interrupted; the same command continues', file=sys.stderr)
         return 130

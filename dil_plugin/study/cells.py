@@ -13,6 +13,7 @@ import msgspec
 from dil_plugin.basicsr.options import parse_training_options
 from dil_plugin.errors import OptionError
 from dil_plugin.evaluation.output_files import file_stem
+from dil_plugin.learning.options import SECOND_ORDER
 from dil_plugin.options import did_you_mean
 from dil_plugin.study.image_gradients import StepCost, batch_size_for, step_cost
 from dil_plugin.study.options import Study
@@ -166,7 +167,7 @@ def _alphas(study: Study, options: dict[str, Any]) -> list[float]:
     if study.phi.alphas is not None:
         return list(study.phi.alphas)
     dil, _ = parse_training_options(options)
-    return [] if dil.variant == 'erm' else [dil.inner_or_default.lr]
+    return [dil.inner_or_default.lr] if dil.variant in SECOND_ORDER else []
 
 
 def _iterations(study: Study, cost: StepCost) -> int:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from dil_plugin.study.results import Results
 from dil_plugin.study.rows import Row, curves_of, rows_of, series
 
-_COLOURS = ('#000000', '#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#8C6D46')
+_COLOURS = ('#000000', '#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#8C6D46',
+            '#5E3C99', '#B2182B', '#7FBC41', '#878787')
 _LINES = ('-', '--', ':', '-.')
 _LOWEST = 6.0  # dB below the best at the end; what is lower is worth no space
 _INCHES = (4.3, 3.4)

@@ -14,6 +14,7 @@ from dil_plugin.study.rows import (
     Row,
     at_the_end,
     baseline_row,
+    by_seed,
     curves_of,
     difference,
     mean_over_seeds,
@@ -59,12 +60,17 @@ def study_report(results: Results, plot: str, metrics: Sequence[str] = ('psnr', 
 
 
 def score_table(results: Results, rows: Sequence[Row], reduce: Reduce, metric: str = 'psnr') -> str:
-    """A row for every arm, a column for every condition."""
+    """A row for every arm, a column for every condition.
+
+    The last column has the mean of every seed: an interval says little where seeds fall into two groups.
+    """
     groups = {'seen': results.seen, 'unseen': results.unseen}
     groups = {name: conditions for name, conditions in groups.items() if conditions}
+    last = list(groups)[-1]
     columns = [Column('arm', align='left'), Column('n'),
                *(Column(f'{condition}, {name}') for name, conditions in groups.items() for condition in conditions),
-               *(Column(f'mean {name}') for name in groups), *(Column(f'Δ {name}') for name in groups)]
+               *(Column(f'mean {name}') for name in groups), *(Column(f'Δ {name}') for name in groups),
+               Column(f'{last}, by seed')]
     lines: list[list[Cell]] = []
     for row in rows:
         line: list[Cell] = [row.label, str(len(curves_of(results, row)))]
@@ -72,6 +78,9 @@ def score_table(results: Results, rows: Sequence[Row], reduce: Reduce, metric: s
                  for conditions in groups.values() for condition in conditions]
         line += [mean_over_seeds(results, row, conditions, reduce, metric).text() for conditions in groups.values()]
         line += [_difference(difference(results, row, conditions, reduce, metric)) for conditions in groups.values()]
+        digits = 1 if metric == 'psnr' else 3
+        by_each = sorted(by_seed(results, row, groups[last], reduce, metric).items())
+        line.append(' / '.join(f'{value:.{digits}f}' for _, value in by_each))
         lines.append(line)
     return markdown_table(columns, lines)
 

@@ -61,7 +61,10 @@ def test_axes_of_an_arm_and_of_the_study(study: dict[str, Any]) -> None:
 
 
 def test_alphas_of_phi(study: dict[str, Any]) -> None:
-    assert [cell.alphas for cell in cells_of(study, evaluate=['theta', 'phi'], seeds=[0])] == [[], [0.01]]
+    """By default only of the variants that optimise the loss at phi."""
+    arms = {**study['arms'], 'sf': {'train.dil.variant': 'sf'}}
+    cells = cells_of(study, evaluate=['theta', 'phi'], seeds=[0], arms=arms)
+    assert [(cell.arm, cell.alphas) for cell in cells] == [('erm', []), ('ps', [0.01]), ('sf', [])]
     alphas = [cell.alphas for cell in cells_of(study, evaluate=['phi'], phi={'alphas': [0.1, 1]}, seeds=[0])]
     assert alphas == [[0.1, 1.0], [0.1, 1.0]]
 

@@ -52,7 +52,8 @@ def test_the_table() -> None:
     erm, sf = [curve('erm', seed) for seed in (0, 1, 2)], [curve('sf', seed, shift=9) for seed in (0, 1, 2)]
     text = study_report(results(*erm, *sf), 'study.png')
     rows = table(text, 'mean over the last third of the points:')
-    assert rows['arm'] == ['n', '10, seen', '20, seen', '50, unseen', 'mean seen', 'mean unseen', 'Δ seen', 'Δ unseen']
+    assert rows['arm'] == ['n', '10, seen', '20, seen', '50, unseen', 'mean seen', 'mean unseen', 'Δ seen', 'Δ unseen',
+                           'unseen, by seed']
     unseen = [value(one, UNSEEN, slice(-3, None)) for one in sf]
     half = stats.t.interval(0.95, 2, scale=stats.sem(unseen))[1]
     assert rows['sf'][0] == '3'
@@ -60,6 +61,7 @@ def test_the_table() -> None:
     assert rows['sf'][5] == f'{np.mean(unseen):.2f} ± {half:.2f}'
     assert re.fullmatch(r'\*\*\+\d+\.\d\d ± \d+\.\d\d\*\*', rows['sf'][7])  # 9 dB are beyond any doubt
     assert rows['erm'][7] == '–'
+    assert rows['sf'][8] == ' / '.join(f'{one:.1f}' for one in unseen)
     costs = table(text, 'What it cost:')
     assert costs['sf'] == ['70', '70', '280', '70', '140', '3', '0']
     assert '6 of 9 trainings have ended; 490 image gradients each' in text
@@ -87,7 +89,7 @@ def test_groups_are_compared_within() -> None:
 
 def test_without_a_baseline_nothing_is_compared() -> None:
     rows = table(study_report(results(curve('sf', 0)), 'study.png'), 'at the last point:')
-    assert rows['sf'][-2:] == ['–', '–']
+    assert rows['sf'][-3:-1] == ['–', '–']
 
 
 def test_rank_correlation_of_the_invariance_report() -> None:
