@@ -1,0 +1,66 @@
+"""docs/results/study.md prints what docs/results/study/*.json hold, and nothing else."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dil_plugin.study.options import read_study
+from dil_plugin.study.report import score_table
+from dil_plugin.study.results import read_results
+from dil_plugin.study.rows import Row, at_the_end, difference, mean_over_seeds, rows_of
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / 'docs/results/study.md').read_text()
+FILES = sorted((ROOT / 'docs/results/study').glob('*.json'))
+
+
+def tables(name: str) -> list[str]:
+    """One for every group of arms, at the last point."""
+    results = read_results(ROOT / f'docs/results/study/{name}.json')
+    rows = rows_of(results)
+    return [score_table(results, [row for row in rows if row.group == group], at_the_end)
+            for group in dict.fromkeys(row.group for row in rows)]
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_tables_are_those_of_the_results(path: Path) -> None:
+    for table in tables(path.stem):
+        assert table.strip() in TEXT, f'docs/results/study.md lacks this table of {path.name}:\n{table}'
+    assert f'study/{path.name}' in TEXT
+    assert read_results(path).question == read_study(ROOT / f'options/study/{path.stem}.yml').question
+
+
+def test_every_table_has_its_results() -> None:
+    found = re.findall(r'^\| arm .*\n(?:\|.*\n)+', TEXT, flags=re.MULTILINE)
+    known = [table.strip() for path in FILES for table in tables(path.stem)]
+    assert len(found) == len(known)
+    assert {table.strip() for table in found} == set(known)
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_three_seeds_each(path: Path) -> None:
+    results = read_results(path)
+    assert len(results.cells) == results.planned
+    seeds = {arm: {cell.seed for cell in results.cells.values() if cell.arm == arm}
+             for arm in {cell.arm for cell in results.cells.values()}}
+    assert all(len(each) >= 3 for each in seeds.values()), seeds
+
+
+def test_the_table_of_the_readme() -> None:
+    arms = {'ERM': 'erm', 'DIL `sf`': 'sf released', 'DIL `pf`': 'pf', 'DIL `ps`': 'ps, inner.lr=0.001',
+            'DIL `ss`': 'ss, inner.lr=0.001', 'ERM in smaller steps': 'erm batch 2'}
+    results = read_results(ROOT / 'docs/results/study/denoising_variants.json')
+    lines = (ROOT / 'README.md').read_text().split('## Does it help?')[1].splitlines()
+    printed = {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip('|').split('|')]
+                                                 for line in lines if line.startswith('|'))}
+    for name, arm in arms.items():
+        row = Row(arm, '', 'theta')
+        one = next(cell for cell in results.cells.values() if cell.arm == arm)
+        steps, *scores = printed[name]
+        assert steps.startswith(f'{one.iterations * one.outer_steps:,} x ')
+        for kind, (mean, change) in zip((results.seen, results.unseen), (scores[:2], scores[2:]), strict=True):
+            assert mean == mean_over_seeds(results, row, kind, at_the_end).text()
+            paired = difference(results, row, kind, at_the_end)
+            assert change.strip('*') == (paired.text(sign=True) if paired else '–')
+            assert change.startswith('*') == bool(paired and paired.leaves_out_zero)
