@@ -78,6 +78,17 @@ def test_leaves_small_files_and_runs_nothing_twice(finished: Path) -> None:
     assert {file: (finished / 'out' / file).stat().st_mtime_ns for file in before} == before
 
 
+def test_a_reader_that_has_had_enough(study: dict[str, Any], tmp_path: Path) -> None:
+    """As of ``--list | head``: no traceback."""
+    (tmp_path / 'study.yml').write_text(yaml.safe_dump(study))
+    process = start(tmp_path, '--list')
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    assert process.wait() == 1
+
+
 def test_curves_hold_every_point(finished: Path) -> None:
     content = results(finished)
     assert content['planned'] == 4
