@@ -148,6 +148,9 @@ def _cell(study: Study, arm: str, group: str, seed: int, options: dict[str, Any]
         raise OptionError(f'arms.{where}: {error}') from None
     if 'ema' in study.evaluate and not options['train'].get('ema_decay'):
         raise OptionError(f'arms.{where}: evaluate has ema, but train.ema_decay is 0; allowed: a number above 0')
+    if study.evaluate == ['phi'] and not alphas:
+        raise OptionError(f'arms.{where}: evaluate is [phi] alone, which is tested of variants of second order or at '
+                          'given phi.alphas; allowed: theta beside it, or phi.alphas')
     iterations = _iterations(study, cost)
     _scale_schedule(options['train'], iterations)
     options['manual_seed'] = seed

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dil_plugin.errors import OptionError
 from dil_plugin.study.cells import MOST_OFF, ROOT, Cell, make_cells
 from dil_plugin.study.options import parse_study, read_study
 
@@ -67,6 +68,8 @@ def test_alphas_of_phi(study: dict[str, Any]) -> None:
     assert [(cell.arm, cell.alphas) for cell in cells] == [('erm', []), ('ps', [0.01]), ('sf', [])]
     alphas = [cell.alphas for cell in cells_of(study, evaluate=['phi'], phi={'alphas': [0.1, 1]}, seeds=[0])]
     assert alphas == [[0.1, 1.0], [0.1, 1.0]]
+    with pytest.raises(OptionError, match=r'arms.erm: evaluate is \[phi\] alone.*allowed: theta beside it'):
+        cells_of(study, evaluate=['phi'])
 
 
 def test_digests_tell_settings_apart_and_not_places(study: dict[str, Any], tmp_path: Path) -> None:

@@ -33,10 +33,6 @@ class SharedLmdbBackend:
         """The record ``filepath`` of the LMDB called ``client_key``; None where there is none."""
         return self._readers[client_key].get(str(filepath))
 
-    def get_text(self, filepath: object) -> str:
-        """Not there, as in BasicSR."""
-        raise NotImplementedError
-
 
 def decode_whole(content: bytes | None, flag: str = 'color', float32: bool = False) -> Any:
     """BasicSR's ``imfrombytes``, which of a truncated file decodes what is there and fills up with grey.
