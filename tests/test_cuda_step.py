@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import dil_plugin.basicsr  # noqa: F401
 from dil_plugin.basicsr.archs.rrdb_no_upsample_arch import RRDBNetNoUpsample
-from dil_plugin.basicsr.mixed_precision import MixedPrecision
-from dil_plugin.basicsr.outer_step import OuterStep
+from dil_plugin.basicsr.models.mixed_precision import MixedPrecision
+from dil_plugin.basicsr.models.outer_step import OuterStep
 from dil_plugin.learning import MetaBatch, Pair, build_loss, build_variant
 from dil_plugin.learning.finite import fused_on_gpus
 from dil_plugin.learning.options import parse_dil_options

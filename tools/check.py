@@ -13,7 +13,7 @@ import dil_plugin.basicsr  # noqa: E402, F401  (at module level: spawned data wo
 from dil_plugin.launch import errors_in_one_line  # noqa: E402
 
 if __name__ == '__main__':
-    from dil_plugin.basicsr.checking_tool import check
+    from dil_plugin.basicsr.checks.checking_tool import check
     with errors_in_one_line():
         for line in check(ROOT):
             print(line, flush=True)

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from dil_plugin.basicsr.resuming import DrawnSeed, load_resume_state
+from dil_plugin.basicsr.resuming.stop_signals import noting_signals
+from dil_plugin.basicsr.resuming.training_states import DrawnSeed, load_resume_state
 from dil_plugin.basicsr.slurm import init_slurm
-from dil_plugin.basicsr.stop_signals import noting_signals
 from dil_plugin.errors import OptionError
 from dil_plugin.torchvision_operators import import_torchvision
 from dil_plugin.yaml_files import ordered_yaml
@@ -49,7 +49,7 @@ def adapt_basicsr() -> None:
     from dil_plugin.basicsr.data.draw_sampler import DrawSampler
     from dil_plugin.basicsr.data.numbered_samples import numbering_samples
     from dil_plugin.basicsr.data.reading_pairs import SharedLmdbBackend, decode_whole, naming_bad_images
-    from dil_plugin.basicsr.skipping import NotingCPUPrefetcher, reporting_skipped
+    from dil_plugin.basicsr.data.skipping import NotingCPUPrefetcher, reporting_skipped
 
     # by name: the package also exports functions of these names
     train, test, options, dist_util = (

@@ -11,21 +11,21 @@ from typing import Any
 import torch
 import yaml
 
-from dil_plugin.basicsr.best_network import check_kept_best
-from dil_plugin.basicsr.built_from import check_blocks_of_basicsr
+from dil_plugin.basicsr.checks.best_network import check_kept_best
+from dil_plugin.basicsr.checks.built_from import check_blocks_of_basicsr
+from dil_plugin.basicsr.checks.network_check import check_network
+from dil_plugin.basicsr.checks.prefetching import complete_prefetching
+from dil_plugin.basicsr.checks.pretrained import check_pretrained
+from dil_plugin.basicsr.checks.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
+from dil_plugin.basicsr.checks.required_options import MODEL, check_names, check_required, check_values
+from dil_plugin.basicsr.checks.step_options import check_step_options
 from dil_plugin.basicsr.data.amounts import check_batches, check_crop_borders
 from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
 from dil_plugin.basicsr.data.paired_images import check_paired_images, check_roots, check_skipping
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
-from dil_plugin.basicsr.network_check import check_network
-from dil_plugin.basicsr.prefetching import complete_prefetching
-from dil_plugin.basicsr.pretrained import check_pretrained
-from dil_plugin.basicsr.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
-from dil_plugin.basicsr.required_options import MODEL, check_names, check_required, check_values
-from dil_plugin.basicsr.resuming import DrawnSeed
-from dil_plugin.basicsr.step_options import check_step_options
+from dil_plugin.basicsr.resuming.training_states import DrawnSeed
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
 from dil_plugin.basicsr.yaml_options.layout import misplaced, seed_given
 from dil_plugin.distortions import DistortionSet, parse_distortions

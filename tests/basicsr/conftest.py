@@ -11,6 +11,7 @@ import skimage
 import yaml
 
 import dil_plugin.basicsr  # noqa: F401
+from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 from dil_plugin.data_preparation import CutSettings, prepare_data
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,12 @@ BASE = {
     },
     'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': False},
 }
+
+
+@pytest.fixture(autouse=True)
+def _not_resumed(monkeypatch):
+    """Puts back what loading a training state sets for the whole process."""
+    monkeypatch.setattr(DrawSampler, 'resumed_at', None)
 
 
 @pytest.fixture(scope='session')

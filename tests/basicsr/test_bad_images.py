@@ -148,7 +148,6 @@ def test_training_on_good_images_says_so(base, pipeline):
 
 
 def test_a_resumed_training_ends_with_the_same_weights(base, damaged, pipeline, monkeypatch):
-    monkeypatch.setattr(DrawSampler, 'resumed_at', None)  # puts back what loading a state sets for the whole process
     base['datasets']['train'].update(dataroot_gt=str(damaged), on_bad_image='skip')
     root = pipeline(base)
     weights = root / 'experiments/run/models/net_g_latest.pth'

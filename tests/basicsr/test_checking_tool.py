@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from dil_plugin.basicsr import checking_tool, trial_step
-from dil_plugin.basicsr.checking_tool import check, duration, read_images
+from dil_plugin.basicsr.checks import checking_tool, trial_step
+from dil_plugin.basicsr.checks.checking_tool import check, duration, read_images
 from dil_plugin.errors import DataError, NumericalError, OptionError
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from dil_plugin.basicsr.deployment_patches import draw_patches
+from dil_plugin.basicsr.models.deployment_patches import draw_patches
 from dil_plugin.checkpoints import NOTES
 from dil_plugin.distortions import GaussianBlur
 from dil_plugin.errors import OptionError
@@ -214,7 +214,7 @@ def test_fine_tuning_starts_from_what_was_deployed_and_resuming_does_not(base, p
     resumed['path']['resume_state'] = str(run / 'training_states/4.state')
     resumed['train'].update(dil={'variant': 'ps'}, ema_decay=0.9, total_iter=6)  # the options may change
     opt = parsed(resumed)
-    from dil_plugin.basicsr.resuming import load_resume_state
+    from dil_plugin.basicsr.resuming.training_states import load_resume_state
     load_resume_state(opt)
     model = build_model(opt)
     for network in (model.net_g, model.net_g_ema):

@@ -10,7 +10,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from dil_plugin.basicsr.data.options import parse_dataset_options
-from dil_plugin.basicsr.resuming import DrawnSeed
+from dil_plugin.basicsr.resuming.training_states import DrawnSeed
 from dil_plugin.errors import DataError, OptionError
 
 

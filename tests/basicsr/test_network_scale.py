@@ -9,7 +9,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from dil_plugin.basicsr.network_scale import network_scale
+from dil_plugin.basicsr.checks.network_scale import network_scale
 from dil_plugin.errors import OptionError
 
 SWINIR = {'type': 'SwinIR', 'in_chans': 3, 'img_size': 16, 'window_size': 8, 'depths': [2], 'embed_dim': 12,

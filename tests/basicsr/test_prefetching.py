@@ -10,9 +10,9 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher, PrefetchDataLoader
 from torch.utils.data import DataLoader
 
+from dil_plugin.basicsr.checks.prefetching import complete_prefetching
 from dil_plugin.basicsr.data.cuda_prefetcher import SafeCUDAPrefetcher
 from dil_plugin.basicsr.data.draw_sampler import DrawSampler
-from dil_plugin.basicsr.prefetching import complete_prefetching
 from dil_plugin.errors import DataError, OptionError
 
 

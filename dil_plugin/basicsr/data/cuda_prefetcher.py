@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 
-from dil_plugin.basicsr.skipping import drop_unused, note_skipped
+from dil_plugin.basicsr.data.skipping import drop_unused, note_skipped
 
 
 class SafeCUDAPrefetcher(CUDAPrefetcher):

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils import data
 
 from dil_plugin.basicsr.data.draw_sampler import Draw
-from dil_plugin.basicsr.numbered_steps import sample_seeded
+from dil_plugin.basicsr.resuming.numbered_steps import sample_seeded
 
 GRACE = 60  # seconds
 

@@ -7,13 +7,13 @@ from typing import Any
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils import get_root_logger
 
-from dil_plugin.basicsr.changed_options import changes, recorded_options
 from dil_plugin.basicsr.data.draw_sampler import DrawSampler
-from dil_plugin.basicsr.kept_checkpoints import remove_older
 from dil_plugin.basicsr.models.checkpoint_files import CheckpointFiles
-from dil_plugin.basicsr.numbered_steps import seed_step
-from dil_plugin.basicsr.rank_agreement import RankAgreement
-from dil_plugin.basicsr.stop_signals import StopSignals, received_signal, stop_message
+from dil_plugin.basicsr.resuming.changed_options import changes, recorded_options
+from dil_plugin.basicsr.resuming.kept_checkpoints import remove_older
+from dil_plugin.basicsr.resuming.numbered_steps import seed_step
+from dil_plugin.basicsr.resuming.rank_agreement import RankAgreement
+from dil_plugin.basicsr.resuming.stop_signals import StopSignals, received_signal, stop_message
 
 
 class ResumableModel(CheckpointFiles):

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from dil_plugin.basicsr.checks.real_esrnet_options import DEGREES
 from dil_plugin.basicsr.data.options import DatasetOptions
-from dil_plugin.basicsr.real_esrnet_options import DEGREES
 from dil_plugin.basicsr.yaml_options.blocks import (
     ADDED,
     WITHOUT_EFFECT,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dil_plugin.basicsr.changed_options import changes, recorded_options
+from dil_plugin.basicsr.resuming.changed_options import changes, recorded_options
 
 
 def warned(root):

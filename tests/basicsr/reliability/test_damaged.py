@@ -129,7 +129,7 @@ def test_a_state_that_is_named_is_not_replaced(base, pipeline):
 
 
 def test_a_network_that_is_not_resumed_is_not_looked_at(base, pipeline, parsed):
-    from dil_plugin.basicsr.resuming import load_resume_state
+    from dil_plugin.basicsr.resuming.training_states import load_resume_state
     root = pipeline(base)
     (root / 'experiments/run/models/net_g_4.pth').unlink()
     base['path']['ignore_resume_networks'] = ['network_g']

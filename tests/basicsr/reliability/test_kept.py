@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_runs import differences
 
-from dil_plugin.basicsr.kept_checkpoints import remove_older
+from dil_plugin.basicsr.resuming.kept_checkpoints import remove_older
 from dil_plugin.checkpoints import save_atomically
 from dil_plugin.errors import OptionError
 

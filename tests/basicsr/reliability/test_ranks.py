@@ -7,7 +7,7 @@ import torch
 from training_runs import TrainingRun, assert_same_runs, differences
 
 from dil_plugin.basicsr.models.dil_model import DILModel
-from dil_plugin.basicsr.resuming import load_resume_state
+from dil_plugin.basicsr.resuming.training_states import load_resume_state
 
 
 @pytest.fixture

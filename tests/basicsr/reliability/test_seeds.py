@@ -15,7 +15,7 @@ from torch.utils import data
 from training_runs import differences
 
 from dil_plugin.basicsr.data.numbered_samples import NumberedSamples
-from dil_plugin.basicsr.numbered_steps import sample_seeded, seed_step
+from dil_plugin.basicsr.resuming.numbered_steps import sample_seeded, seed_step
 
 
 def numpy_draw():

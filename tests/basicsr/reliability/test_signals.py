@@ -10,7 +10,7 @@ import torch
 from basicsr.models import build_model
 from training_runs import TrainingRun, assert_same_runs
 
-from dil_plugin.basicsr.stop_signals import StopSignals
+from dil_plugin.basicsr.resuming.stop_signals import StopSignals
 
 
 @pytest.mark.parametrize(('number', 'workers'), [

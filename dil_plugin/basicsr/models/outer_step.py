@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dil_plugin.basicsr.mixed_precision import MixedPrecision
+from dil_plugin.basicsr.models.mixed_precision import MixedPrecision
 from dil_plugin.learning import Params
 from dil_plugin.learning.finite import all_finite
 from dil_plugin.learning.gradients import accumulated

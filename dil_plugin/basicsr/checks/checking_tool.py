@@ -15,8 +15,8 @@ import torch
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
+from dil_plugin.basicsr.checks.trial_step import Trial, gibibytes, trial_steps
 from dil_plugin.basicsr.data.bad_images import MARKER
-from dil_plugin.basicsr.trial_step import Trial, gibibytes, trial_steps
 from dil_plugin.errors import DataError, OptionError
 
 SAMPLE = 32

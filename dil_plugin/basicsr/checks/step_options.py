@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from dil_plugin.basicsr.mixed_precision import check_precision
-from dil_plugin.basicsr.network_scale import built_to_look_at
+from dil_plugin.basicsr.checks.network_scale import built_to_look_at
+from dil_plugin.basicsr.models.mixed_precision import check_precision
 from dil_plugin.errors import OptionError
 from dil_plugin.learning.forward_passes import Checkpointed
 from dil_plugin.learning.options import DILOptions, check_compilation

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dil_plugin.basicsr.network_scale import built_to_look_at
-from dil_plugin.basicsr.resuming import saved_iterations
+from dil_plugin.basicsr.checks.network_scale import built_to_look_at
+from dil_plugin.basicsr.resuming.training_states import saved_iterations
 from dil_plugin.checkpoints import load_checkpoint, network_names, read_notes
 from dil_plugin.errors import DataError
 

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from dil_plugin.basicsr.resuming import saved_iterations
+from dil_plugin.basicsr.resuming.training_states import saved_iterations
 from dil_plugin.digest import damage
 
 _STATE = re.compile(r'(\d+)\.state(\.rank\d+)?')
