@@ -147,7 +147,7 @@ def test_training_on_good_images_says_so(base, pipeline):
     assert 'no image was skipped' in logged(pipeline(base))
 
 
-def test_a_resumed_training_ends_with_the_same_weights(base, damaged, pipeline, monkeypatch):
+def test_a_resumed_training_ends_with_the_same_weights(base, damaged, pipeline):
     base['datasets']['train'].update(dataroot_gt=str(damaged), on_bad_image='skip')
     root = pipeline(base)
     weights = root / 'experiments/run/models/net_g_latest.pth'
