@@ -43,7 +43,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--budget', type=positive, metavar='N', help="image gradients, in place of the file's")
     parser.add_argument('--points', type=positive, metavar='N', help="tests of each training, in place of the file's")
     parser.add_argument('--merge', type=Path, nargs='+', default=[], metavar='FILE',
-                        help='results.json of other machines; their cells are taken over')
+                        help='results.json of other machines or studies; cells of the same settings are taken over')
     parser.add_argument('--report', action='store_true', help='run nothing: table and plot of what has ended')
     parser.add_argument('--list', action='store_true', help='run nothing: the cells and what they cost')
     parser.add_argument('--retry', action='store_true', help='run failed cells again')

@@ -125,10 +125,10 @@ def read_results(path: Path) -> Results:
 
 
 def take_over(paths: Iterable[Path], cells: Iterable[Cell], output: Path) -> int:
-    """Writes the curves that other outputs of the same study have and this one has not.
+    """Writes the curves that other outputs have and this one has not: of all trainings of the same settings.
 
     Args:
-        paths: Their ``results.json``.
+        paths: Their ``results.json``, of this study or of others, where a training may have another name.
         cells: Of this study.
         output: Its folder.
 
@@ -136,19 +136,22 @@ def take_over(paths: Iterable[Path], cells: Iterable[Cell], output: Path) -> int
         How many.
 
     Raises:
-        OptionError: A cell of that name is of other settings.
+        OptionError: A cell of the name of one of this study is of other settings.
     """
-    wanted = {cell.name: cell for cell in cells}
+    cells = list(cells)
+    names = {cell.name: cell.digest for cell in cells}
     taken = 0
     for path in paths:
-        for name, curve in read_results(path).cells.items():
-            cell = wanted.get(name)
-            if cell is None or read_curve(output, cell) is not None:
-                continue
-            if curve.digest != cell.digest:
+        found = read_results(path).cells
+        for name, curve in found.items():
+            if names.get(name, curve.digest) != curve.digest:
                 raise OptionError(f'--merge: cell {name} of {path} is of other settings than this study')
-            write_json(curve, curve_path(output, cell))
-            taken += 1
+        curves = {curve.digest: curve for curve in found.values()}
+        for cell in cells:
+            if cell.digest in curves and read_curve(output, cell) is None:
+                write_json(msgspec.structs.replace(curves[cell.digest], arm=cell.arm, group=cell.group),
+                           curve_path(output, cell))
+                taken += 1
     return taken
 
 

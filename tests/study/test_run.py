@@ -159,6 +159,24 @@ def test_partial_reports_and_merging(finished: Path, study: dict[str, Any], tmp_
     same(results(tmp_path), results(finished))
 
 
+def test_a_training_of_another_study_is_taken_over(finished: Path, study: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever its name there; by default another one of the same name is an error."""
+    rate = study['arms']['ps']['train.dil']['inner']['lr']
+    arms = {'as before': study['arms']['erm'], 'ps': {**study['arms']['ps'], 'train.optim_g.lr': 3e-4}}
+    prepared(tmp_path, study, arms=arms, seeds=[1])
+    file = str(finished / 'out/results.json')
+    assert f'--merge: cell ps_seed1 of {file} is of other settings' in run(tmp_path, '--merge', file, status=2)
+    arms = {'other': arms['ps'], 'as before': arms['as before']}
+    grid = {'train.dil.inner.lr': [rate, 2 * rate]}
+    prepared(tmp_path, study, arms={**arms, 'of a grid': {**study['arms']['ps'], 'grid': grid}}, seeds=[1])
+    assert '2 cells taken over' in run(tmp_path, '--report', '--merge', file)
+    before, cells = results(finished)['cells'], results(tmp_path)['cells']
+    assert list(cells) == ['as_before_seed1', f'of_a_grid_inner.lr_{rate}_seed1']
+    for cell, name, arm in zip(cells.values(), ('erm_seed1', 'ps_seed1'), ('as before', f'of a grid, inner.lr={rate}'),
+                               strict=True):
+        assert cell == {**before[name], 'arm': arm}
+
+
 def test_a_cell_that_fails_is_recorded_and_stops_no_other(study: dict[str, Any], tmp_path: Path) -> None:
     arms = {'erm': {}, 'diverges': {'train.optim_g.lr': 1e30}}
     prepared(tmp_path, study, arms=arms, seeds=[0])
