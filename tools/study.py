@@ -38,14 +38,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--train-data', metavar='PATH', help='LMDB or folder of training images (default: as the file '
                         'says)')
     parser.add_argument('--test-data', metavar='DIR', help='folder of clean test images (default: as the file says)')
-    parser.add_argument('--only', metavar='PATTERN', help='run the cells whose names match, as "sf*"')
+    parser.add_argument('--only', metavar='PATTERN', help='run, or list, the cells whose names match, as "sf*"')
     parser.add_argument('--seeds', type=int, nargs='+', metavar='N', help="in place of the file's")
     parser.add_argument('--budget', type=positive, metavar='N', help="image gradients, in place of the file's")
     parser.add_argument('--points', type=positive, metavar='N', help="tests of each training, in place of the file's")
     parser.add_argument('--merge', type=Path, nargs='+', default=[], metavar='FILE',
                         help='results.json of other machines or studies; cells of the same settings are taken over')
     parser.add_argument('--report', action='store_true', help='run nothing: table and plot of what has ended')
-    parser.add_argument('--list', action='store_true', help='run nothing: the cells and what they cost')
+    parser.add_argument('--list', action='store_true',
+                        help='run nothing: the cells, their steps and image gradients, and which have ended')
     parser.add_argument('--retry', action='store_true', help='run failed cells again')
     parser.add_argument('--keep-checkpoints', action='store_true', help='do not delete the networks of finished cells')
     return parser.parse_args(arguments)
@@ -59,7 +60,7 @@ def main() -> int:
         from dil_plugin.study.tool import StudyRun  # here, not above: --help needs no torch
         study = StudyRun(options.opt, options.output, given, options.train_data, options.test_data)
         if options.list:
-            print(study.listing(), flush=True)
+            print(study.listing(options.only), flush=True)
             return 0
         if options.merge:
             study.merge(options.merge)
@@ -67,7 +68,7 @@ def main() -> int:
             study.run(options.device, options.jobs, options.only, options.keep_checkpoints, options.retry)
         for path in study.report():
             print(path)
-        failed = [name for name, curve in study.results().cells.items() if curve.status == 'failed']
+        failed = {name: curve.error for name, curve in study.results().cells.items() if curve.status == 'failed'}
     except DILError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -77,8 +78,10 @@ def main() -> int:
     except KeyboardInterrupt:
         print('interrupted; the same command continues', file=sys.stderr)
         return 130
-    for name in failed:
-        print(f'failed: {name}', file=sys.stderr)
+    for name, error in failed.items():
+        print(f'failed: {name}: {error}', file=sys.stderr)
+    if failed:
+        print('--retry runs them again', file=sys.stderr)
     return 1 if failed else 0
 
 

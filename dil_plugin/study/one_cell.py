@@ -18,6 +18,7 @@ import dil_plugin.basicsr  # noqa: F401  (at module level: spawned data workers 
 # isort: split
 from dil_plugin.launch import errors_in_one_line
 from dil_plugin.study.cells import Cell
+from dil_plugin.study.images import fingerprints
 from dil_plugin.study.measuring import fixed_patches, invariance_of, measure_checkpoints
 from dil_plugin.study.options import Study
 from dil_plugin.study.results import curve_of, write_json
@@ -56,8 +57,8 @@ def _train_and_test(folder: Path, job: Job) -> None:
                                  study.evaluate, pairs, cell.alphas, opt['train'].get('pixel_opt') or {}, job.device)
     invariance = invariance_of(checkpoints[-1], opt, study.test, job.device) if study.invariance else None
     device = torch.cuda.get_device_name() if job.device.startswith('cuda') else 'cpu'
-    write_json(curve_of(cell, 'done', scores=scores, invariance=invariance, seconds=seconds, device=device,
-                        torch=str(torch.__version__)), folder / 'curve.json')
+    write_json(curve_of(cell, 'done', scores=scores, images=fingerprints(study, opt), invariance=invariance,
+                        seconds=seconds, device=device, torch=str(torch.__version__)), folder / 'curve.json')
 
 
 def _train(folder: Path) -> float | None:

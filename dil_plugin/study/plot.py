@@ -55,22 +55,27 @@ def _style(row: Row, arms: list[str], rows: list[Row]) -> tuple[str, str]:
 
 
 def _draw(axes: Axes, results: Results, rows: list[Row], conditions: list[str]) -> None:
-    ends, late = [], []
+    ends, late, drawn = [], [], []
     arms = sorted(dict.fromkeys(row.arm for row in rows), key=lambda arm: arm != results.baseline)  # which is black
     for row in rows:
-        line, colour = _style(row, arms, rows)
+        dashes, colour = _style(row, arms, rows)
         curves = list(curves_of(results, row).values())
         x = np.array(curves[0].image_gradients) / 1000
         y = np.array([series(curve, row.parameters, conditions) for curve in curves])
         label = f'{row.label} (n = {len(curves)})'.replace('$', r'\$')
-        axes.plot(x, y.mean(0), label=label, color=colour, linestyle=line, linewidth=1.5,
-                  marker='.' if len(x) < _FEW else None)
+        curve, = axes.plot(x, y.mean(0), label=label, color=colour, linestyle=dashes, linewidth=1.5,
+                           marker='.' if len(x) < _FEW else None)
+        drawn.append((curve, y.mean(0).max()))
         if len(curves) > 1:
             axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.12, linewidth=0)
         ends.append(y.mean(0)[-1])
         late += y[:, len(x) // 4:].ravel().tolist()
     best = max(ends)
-    axes.set_ylim(max(min(late), best - _LOWEST) - 0.3, max(late) + 0.3)
+    lowest = max(min(late), best - _LOWEST) - 0.3
+    axes.set_ylim(lowest, max(late) + 0.3)
+    for line, highest in drawn:
+        if highest < lowest:
+            line.set_label(f'{line.get_label()}, below')
     axes.grid(color='#E4E4E4', linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)

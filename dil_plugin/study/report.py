@@ -23,6 +23,9 @@ from dil_plugin.study.rows import (
     series,
 )
 
+FEW = 3
+"""Points, up to which their last third is the last one."""
+
 
 def study_report(results: Results, plot: str, metrics: Sequence[str] = ('psnr', )) -> str:
     """The whole fragment ``study.md``.
@@ -36,12 +39,13 @@ def study_report(results: Results, plot: str, metrics: Sequence[str] = ('psnr', 
     failed = sum(curve.status == 'failed' for curve in results.cells.values())
     budgets = sorted({curve.image_gradients[-1] for curve in results.cells.values()})
     spent = f'{budgets[0]:,}' if len(set(budgets)) == 1 else f'{budgets[0]:,} to {budgets[-1]:,}'
+    points = max(len(curve.image_gradients) for curve in results.cells.values())
     parts = [
-        f'**{results.question}**',
+        f'# {results.question}',
         f'{ended} of {results.planned} trainings have ended{f", {failed} of them failed" if failed else ""}; '
         f'{spent} image gradients each. Means over n seeds ± half of the 95 % t interval over seeds; Δ is the paired '
         f'difference to {results.baseline} over the seeds that both have, bold where its interval leaves out zero. '
-        'Conditions are seen in training or not, as the heads of the columns say.',
+        f'Conditions are seen in training or not, as the heads of the columns say. {_machines(results)}',
     ]
     for group in dict.fromkeys(row.group for row in rows_of(results)):
         rows = [row for row in rows_of(results) if row.group == group]
@@ -49,14 +53,20 @@ def study_report(results: Results, plot: str, metrics: Sequence[str] = ('psnr', 
             parts.append(f'### {group}')
         for metric in metrics:
             unit = 'PSNR (dB)' if metric == 'psnr' else metric.upper()
-            parts += [f'{unit}, mean over the last third of the points:',
-                      score_table(results, rows, over_the_last_third, metric),
-                      f'{unit} at the last point:', score_table(results, rows, at_the_end, metric)]
+            if points > FEW:
+                parts += [f'{unit}, mean over the last third of the points:',
+                          score_table(results, rows, over_the_last_third, metric)]
+            parts += [f'{unit} at the last point:', score_table(results, rows, at_the_end, metric)]
     parts += [f'![PSNR over image gradients]({plot})', 'What it cost:', cost_table(results)]
     if any(curve.invariance for curve in results.cells.values()):
         parts += ['Invariance at the end, theta:', invariance_table(results), agreement(results)]
     parts += [f'* {name} failed: {curve.error}' for name, curve in results.cells.items() if curve.status == 'failed']
     return '\n\n'.join(parts) + '\n'
+
+
+def _machines(results: Results) -> str:
+    found = sorted({(curve.device, curve.torch) for curve in results.cells.values() if curve.status == 'done'})
+    return f'Trained on {", ".join(f"{device} with torch {torch}" for device, torch in found)}.' if found else ''
 
 
 def score_table(results: Results, rows: Sequence[Row], reduce: Reduce, metric: str = 'psnr') -> str:
@@ -71,24 +81,26 @@ def score_table(results: Results, rows: Sequence[Row], reduce: Reduce, metric: s
                *(Column(f'{condition}, {name}') for name, conditions in groups.items() for condition in conditions),
                *(Column(f'mean {name}') for name in groups), *(Column(f'Δ {name}') for name in groups),
                Column(f'{last}, by seed')]
+    digits = 2 if metric == 'psnr' else 3
     lines: list[list[Cell]] = []
     for row in rows:
         line: list[Cell] = [row.label, str(len(curves_of(results, row)))]
-        line += [f'{mean_over_seeds(results, row, [condition], reduce, metric).mean:.2f}'
+        line += [f'{mean_over_seeds(results, row, [condition], reduce, metric).mean:.{digits}f}'
                  for conditions in groups.values() for condition in conditions]
-        line += [mean_over_seeds(results, row, conditions, reduce, metric).text() for conditions in groups.values()]
-        line += [_difference(difference(results, row, conditions, reduce, metric)) for conditions in groups.values()]
-        digits = 1 if metric == 'psnr' else 3
+        line += [mean_over_seeds(results, row, conditions, reduce, metric).text(digits=digits)
+                 for conditions in groups.values()]
+        line += [_difference(difference(results, row, conditions, reduce, metric), digits)
+                 for conditions in groups.values()]
         by_each = sorted(by_seed(results, row, groups[last], reduce, metric).items())
-        line.append(' / '.join(f'{value:.{digits}f}' for _, value in by_each))
+        line.append(' / '.join(f'{value:.{1 if metric == "psnr" else 3}f}' for _, value in by_each))
         lines.append(line)
     return markdown_table(columns, lines)
 
 
-def _difference(interval: Interval | None) -> str | None:
+def _difference(interval: Interval | None, digits: int) -> str | None:
     if interval is None:
         return None
-    text = interval.text(sign=True)
+    text = interval.text(sign=True, digits=digits)
     return f'**{text}**' if interval.leaves_out_zero else text
 
 

@@ -1,8 +1,9 @@
 """What a study leaves behind: ``cells/NAME/curve.json`` for every cell, and all of them in one ``results.json``."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -25,6 +26,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
         status: ``failed`` where the training ended with an error, such as losses that were not finite.
         error: That error.
         scores: By parameters: ``theta``, ``ema``, or ``phi ALPHA``.
+        images: Fingerprints of the images that it was trained and tested on; empty where they are not known.
         invariance: Means of the invariance report's metrics at the end, where they were asked for.
         seconds: Of the training; None where it was interrupted.
         device: It ran on.
@@ -42,6 +44,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal['done', 'failed']
     error: str | None = None
     scores: dict[str, Scores] = {}
+    images: dict[str, str] = {}
     invariance: dict[str, float] | None = None
     seconds: float | None = None
     device: str = ''
@@ -92,9 +95,17 @@ def read_curve(output: Path, cell: Cell) -> Curve | None:
         return None
     curve = _decoded(path, Curve)
     if curve.digest != cell.digest:
-        raise OptionError(f'--output: {path} is of other settings than the study has now; allowed: another folder, or '
-                          f'removing {path.parent}')
+        raise OptionError(f'--output: {path} is of other settings than the study has now{_what_differs(curve, cell)}; '
+                          f'allowed: those settings, another folder, or removing {path.parent}')
     return curve
+
+
+def _what_differs(curve: Curve, cell: Cell) -> str:
+    for what, found, expected in (('image gradients', curve.image_gradients[-1], cell.image_gradients[-1]),
+                                  ('points', len(curve.image_gradients), cell.points)):
+        if found != expected:
+            return f' ({found:,} {what}, not {expected:,})'
+    return ''
 
 
 def forget_failures(output: Path, cells: Iterable[Cell]) -> None:
@@ -124,35 +135,45 @@ def read_results(path: Path) -> Results:
     return _decoded(path, Results)
 
 
-def take_over(paths: Iterable[Path], cells: Iterable[Cell], output: Path) -> int:
-    """Writes the curves that other outputs have and this one has not: of all trainings of the same settings.
+class Taken(NamedTuple):
+    """What became of another ``results.json``.
+
+    Attributes:
+        cells: How many were taken over.
+        had: How many were here already.
+        other: How many are of settings that the study has not.
+    """
+
+    cells: int
+    had: int
+    other: int
+
+
+def take_over(path: Path, cells: Iterable[Cell], output: Path) -> Taken:
+    """Writes the curves that another output has and this one has not: of all trainings of the same settings.
 
     Args:
-        paths: Their ``results.json``, of this study or of others, where a training may have another name.
+        path: Its ``results.json``, of this study or of another one, where a training may have another name.
         cells: Of this study.
         output: Its folder.
-
-    Returns:
-        How many.
-
-    Raises:
-        OptionError: A cell of the name of one of this study is of other settings.
     """
+    found = read_results(path).cells
     cells = list(cells)
-    names = {cell.name: cell.digest for cell in cells}
-    taken = 0
-    for path in paths:
-        found = read_results(path).cells
-        for name, curve in found.items():
-            if names.get(name, curve.digest) != curve.digest:
-                raise OptionError(f'--merge: cell {name} of {path} is of other settings than this study')
-        curves = {curve.digest: curve for curve in found.values()}
-        for cell in cells:
-            if cell.digest in curves and read_curve(output, cell) is None:
-                write_json(msgspec.structs.replace(curves[cell.digest], arm=cell.arm, group=cell.group),
-                           curve_path(output, cell))
-                taken += 1
-    return taken
+    numbers = Counter(cell.digest for cell in cells)  # above 1 where arms differ in their data alone
+    by_digest = {curve.digest: curve for curve in found.values()}
+    taken = had = 0
+    for cell in cells:
+        curve = found.get(cell.name)
+        if (curve is None or curve.digest != cell.digest) and numbers[cell.digest] == 1:
+            curve = by_digest.get(cell.digest)
+        if curve is None or curve.digest != cell.digest:
+            continue
+        if read_curve(output, cell) is not None:
+            had += 1
+            continue
+        write_json(msgspec.structs.replace(curve, arm=cell.arm, group=cell.group), curve_path(output, cell))
+        taken += 1
+    return Taken(taken, had, len(found) - taken - had)
 
 
 def _decoded(path: Path, kind: type[S]) -> S:

@@ -45,12 +45,18 @@ class Scheduler:
         self._stopped = False
 
     def check(self, cells: Sequence[Cell]) -> None:
-        """Holds the options of every arm to what ``tools/train.py`` demands, before hours of training.
+        """Reads the test images, and holds the options of every arm to what ``tools/train.py`` demands.
+
+        All of that before hours of training.
 
         Raises:
             DILError: They are wrong, or data are missing.
         """
         from basicsr import train
+
+        from dil_plugin.study.test_conditions import load_conditions
+        for scale in sorted({int(cell.options.get('scale', 1)) for cell in cells}):
+            load_conditions(self.study.test, scale)
         seen: set[tuple[str, str]] = set()
         before = sys.argv
         for cell in cells:
@@ -62,7 +68,8 @@ class Scheduler:
                 with contextlib.redirect_stdout(io.StringIO()):
                     train.parse_options(str(self._folder(cell)), is_train=True)
             except OptionError as error:
-                raise OptionError(f'arms.{cell.arm}: {error}') from None
+                where = ', '.join(filter(None, (cell.arm, cell.group)))
+                raise OptionError(f'arms.{where} (with base, options and grid): {error}') from None
             finally:
                 sys.argv = before
 

@@ -18,6 +18,8 @@ from dil_plugin.evaluation.preview import centre_crop
 from dil_plugin.study.options import PairFolders, TestOptions, parse_condition
 
 Image = npt.NDArray[np.uint8]
+IMAGES = 'test.images (or --test-data)'
+"""How messages name the folder of clean test images."""
 
 
 class Condition(NamedTuple):
@@ -62,8 +64,26 @@ def load_conditions(options: TestOptions, scale: int) -> list[Condition]:
 def clean_crops(options: TestOptions, scale: int) -> dict[str, Image]:
     """The clean test images by name."""
     assert options.images is not None
-    return {path.stem: _crop(path, options.crop - options.crop % scale, 'test.images')
-            for path in _spread(find_images(Path(options.images)), options.count)}
+    return {path.stem: _crop(path, options.crop - options.crop % scale, IMAGES)
+            for path in spread_images(options.images, options.count, IMAGES)}
+
+
+def spread_images(folder: str, count: int, key: str) -> list[Path]:
+    """At most so many images of a folder, spread evenly over it.
+
+    Raises:
+        DataError: There are none; the message names the option ``key``.
+    """
+    paths = _images(folder, key)
+    count = min(count, len(paths))
+    return [paths[k * len(paths) // count] for k in range(count)]
+
+
+def _images(folder: str, key: str) -> list[Path]:
+    try:
+        return find_images(Path(folder))
+    except DataError as error:
+        raise DataError(f'{key}: {error}') from None
 
 
 def _distorted(clean: dict[str, Image], distortion: Distortion, seed: int) -> Tensor:
@@ -75,15 +95,16 @@ def _distorted(clean: dict[str, Image], distortion: Distortion, seed: int) -> Te
 def _pairs(folders: PairFolders, options: TestOptions, scale: int, key: str) -> tuple[Tensor, list[Image]]:
     inputs, targets = [], []
     side = options.crop // scale
-    names = {path.stem: path for path in find_images(Path(folders.lq))}
-    for path in _spread(find_images(Path(folders.gt)), options.count):
+    names = {path.stem: path for path in _images(folders.lq, f'{key}.lq')}
+    for path in spread_images(folders.gt, options.count, f'{key}.gt'):
         if path.stem not in names:
             raise DataError(f'{key}.lq: {folders.lq} has no image {path.stem}, as {folders.gt} has')
         lq, gt = _read(names[path.stem]), _read(path)
         if gt.shape[:2] != tuple(scale * length for length in lq.shape[:2]):
             raise DataError(f'{key}: {path.name} is not {scale} times as large as its distorted image')
         if min(lq.shape[:2]) < side:
-            raise DataError(f'{key}: {path.name} is smaller than test.crop {options.crop}')
+            raise DataError(f'{key}: {path.name} is smaller than test.crop, {options.crop} pixels; allowed: a smaller '
+                            'crop')
         top, left = ((length - side) // 2 for length in lq.shape[:2])
         inputs.append(to_tensor(lq[top:top + side, left:left + side]))
         rows, columns = (slice(scale * start, scale * (start + side)) for start in (top, left))
@@ -91,16 +112,10 @@ def _pairs(folders: PairFolders, options: TestOptions, scale: int, key: str) -> 
     return torch.stack(inputs), targets
 
 
-def _spread(paths: list[Path], count: int) -> list[Path]:
-    """So many, evenly over the list."""
-    count = min(count, len(paths))
-    return [paths[k * len(paths) // count] for k in range(count)]
-
-
 def _crop(path: Path, side: int, key: str) -> Image:
     image = centre_crop(_read(path), side)
     if min(image.shape[:2]) < side:
-        raise DataError(f'{key}: {path} is smaller than test.crop, {side} pixels')
+        raise DataError(f'{key}: {path} is smaller than test.crop, {side} pixels; allowed: a smaller crop')
     return np.ascontiguousarray(image)
 
 

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dil_plugin.errors import OptionError
+from dil_plugin.errors import DataError, DILError, OptionError
 from dil_plugin.evaluation.devices import choose_device
 from dil_plugin.evaluation.tables import Column, markdown_table
 from dil_plugin.study.cells import Cell, baseline_of, make_cells
 from dil_plugin.study.options import Study, read_study
 from dil_plugin.study.report import write_report
-from dil_plugin.study.results import Curve, Results, forget_failures, read_curve, take_over, write_json
+from dil_plugin.study.results import (
+    Curve,
+    Results,
+    forget_failures,
+    read_curve,
+    take_over,
+    write_json,
+)
 from dil_plugin.study.rows import at_the_end, series
 
 
@@ -37,6 +44,7 @@ class StudyRun:
             self.cells: list[Cell] = make_cells(self.study, train_data)
         except OptionError as error:
             raise OptionError(f'{file}: {error}') from None
+        self.file = file
         self.output = (output or Path('studies') / file.stem).resolve()
 
     def run(self, device: str = 'auto', jobs: int = 1, only: str | None = None, keep_checkpoints: bool = False,
@@ -50,16 +58,24 @@ class StudyRun:
             keep_checkpoints: Whether the networks of finished cells stay.
             retry: Runs failed cells again, from their last checkpoints on.
         """
+        from dil_plugin.study.images import check_images_now
         from dil_plugin.study.scheduling import Scheduler  # which needs BasicSR and torch
         chosen = self._chosen(only)
+        self._keep_results()
         if retry:
             forget_failures(self.output, chosen)
-        waiting = [cell for cell in chosen if read_curve(self.output, cell) is None]
+        curves = {cell.name: read_curve(self.output, cell) for cell in self.cells}
+        waiting = [cell for cell in chosen if curves[cell.name] is None]
         say(f'{len(chosen)} cells, {len(chosen) - len(waiting)} of them have ended')
         if not waiting:
             return True
         scheduler = Scheduler(self.study, self.output, choose_device(device).split(':')[0], jobs, keep_checkpoints)
-        scheduler.check(waiting)
+        try:
+            scheduler.check(waiting)
+            check_images_now(self.study, [(cell, curve) for cell in self.cells
+                                          if (curve := curves[cell.name]) is not None])
+        except DILError as error:
+            raise type(error)(f'{self.file}: {error}') from None
         ended = 0
 
         def tell(cell: Cell, curve: Curve | None) -> None:
@@ -71,19 +87,62 @@ class StudyRun:
         scheduler.run(waiting, tell)
         return ended == len(waiting)
 
-    def listing(self) -> str:
-        """What would be trained, without training it."""
-        columns = [Column('cell', align='left'), *map(Column, ('iterations', 'outer steps', 'image gradients'))]
-        return markdown_table(columns, [[cell.name, f'{cell.iterations:,}', f'{cell.iterations * cell.outer_steps:,}',
-                                         f'{cell.image_gradients[-1]:,}'] for cell in self.cells])
+    def listing(self, only: str | None = None) -> str:
+        """What would be trained, and what has ended, without training it."""
+        columns = [Column('cell', align='left'),
+                   *map(Column, ('iterations', 'outer steps', 'image gradients', 'ended'))]
+        lines = []
+        for cell in self._chosen(only):
+            curve = read_curve(self.output, cell)
+            lines.append([cell.name, f'{cell.iterations:,}', f'{cell.iterations * cell.outer_steps:,}',
+                          f'{cell.image_gradients[-1]:,}', curve.status if curve else None])
+        return markdown_table(columns, lines)
 
     def merge(self, paths: Sequence[Path]) -> None:
-        """Takes over cells that ended elsewhere."""
-        say(f'{take_over(paths, self.cells, self.output)} cells taken over')
+        """Takes over cells that ended elsewhere.
+
+        Raises:
+            OptionError: A file has none that this study has.
+            DataError: It is no ``results.json``.
+        """
+        self._keep_results()
+        for path in paths:
+            try:
+                found = take_over(path, self.cells, self.output)
+            except DataError as error:
+                raise DataError(f'--merge: {error}') from None
+            if not found.cells + found.had:
+                raise OptionError(f'--merge: none of the {found.other} cells of {path} has the settings of a cell of '
+                                  'this study: its options, image gradients, points and test')
+            others = f'; {found.other} more there are of other settings' if found.other else ''
+            say(f'{found.cells} cells of {path} taken over{others}')
 
     def report(self) -> list[Path]:
-        """Writes ``results.json``, ``study.md`` and ``study.png`` of what has ended; returns the files."""
-        return [self._write_results(), *write_report(self.results(), self.output, self.study.test.metrics)]
+        """Writes ``results.json``, ``study.md`` and ``study.png`` of what has ended; returns the files.
+
+        Raises:
+            OptionError: Nothing has ended, or what has is of different images.
+        """
+        from dil_plugin.study.images import check_one_set
+        self._keep_results()
+        results = self.results()
+        if not results.cells:
+            raise OptionError(f'--output: no cell of this study has ended in {self.output}')
+        check_one_set(results.cells)
+        return [self._write_results(), *write_report(results, self.output, self.study.test.metrics)]
+
+    def _keep_results(self) -> None:
+        """Makes ``cells/`` from a ``results.json`` that was copied without it.
+
+        Raises:
+            OptionError: That has cells of other settings, which would be lost when it is written anew.
+        """
+        path = self.output / 'results.json'
+        if not path.is_file() or (self.output / 'cells').is_dir():
+            return
+        if other := take_over(path, self.cells, self.output).other:
+            raise OptionError(f'--output: {path} alone is there, without cells, and {other} in it are of settings that '
+                              'this study has not; allowed: another folder')
 
     def results(self) -> Results:
         """All cells that have ended."""
@@ -113,7 +172,7 @@ class StudyRun:
                                                for name, conditions in (('seen', list(self.study.test.seen)),
                                                                         ('unseen', list(self.study.test.unseen)))
                                                if conditions) for parameters in curve.scores]
-        return f'{"; ".join(parts)}; {curve.seconds} s'
+        return '; '.join(parts) + (f'; {curve.seconds} s' if curve.seconds is not None else '')
 
 
 def say(text: str) -> None:

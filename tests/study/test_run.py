@@ -155,26 +155,83 @@ def test_partial_reports_and_merging(finished: Path, study: dict[str, Any], tmp_
     shutil.rmtree(tmp_path / 'out/cells/ps_seed1')
     run(tmp_path, '--report')
     assert '1 of 4 trainings have ended' in (tmp_path / 'out/study.md').read_text()
-    assert '3 cells taken over' in run(tmp_path, '--report', '--merge', str(finished / 'out/results.json'))
+    file = finished / 'out/results.json'
+    assert f'3 cells of {file} taken over' in run(tmp_path, '--report', '--merge', str(file))
+    assert run(tmp_path, '--list', '--only', 'ps*').count('done') == 2
     same(results(tmp_path), results(finished))
 
 
 def test_a_training_of_another_study_is_taken_over(finished: Path, study: dict[str, Any], tmp_path: Path) -> None:
-    """Whatever its name there; by default another one of the same name is an error."""
+    """Whatever its name there, and others of its file do not matter."""
     rate = study['arms']['ps']['train.dil']['inner']['lr']
     arms = {'as before': study['arms']['erm'], 'ps': {**study['arms']['ps'], 'train.optim_g.lr': 3e-4}}
     prepared(tmp_path, study, arms=arms, seeds=[1])
     file = str(finished / 'out/results.json')
-    assert f'--merge: cell ps_seed1 of {file} is of other settings' in run(tmp_path, '--merge', file, status=2)
+    said = run(tmp_path, '--report', '--merge', file)
+    assert f'1 cells of {file} taken over; 3 more there are of other settings' in said
+    assert list(results(tmp_path)['cells']) == ['as_before_seed1']
+    prepared(tmp_path, study, arms={'ps': arms['ps']}, seeds=[1])
+    assert f'--merge: none of the 4 cells of {file} has the settings' in run(tmp_path, '--merge', file, status=2)
+    assert '--merge: ' in run(tmp_path, '--merge', str(tmp_path / 'none.json'), status=2)
+    shutil.rmtree(tmp_path / 'out')
     arms = {'other': arms['ps'], 'as before': arms['as before']}
     grid = {'train.dil.inner.lr': [rate, 2 * rate]}
     prepared(tmp_path, study, arms={**arms, 'of a grid': {**study['arms']['ps'], 'grid': grid}}, seeds=[1])
-    assert '2 cells taken over' in run(tmp_path, '--report', '--merge', file)
+    assert f'2 cells of {file} taken over' in run(tmp_path, '--report', '--merge', file)
     before, cells = results(finished)['cells'], results(tmp_path)['cells']
     assert list(cells) == ['as_before_seed1', f'of_a_grid_inner.lr_{rate}_seed1']
     for cell, name, arm in zip(cells.values(), ('erm_seed1', 'ps_seed1'), ('as before', f'of a grid, inner.lr={rate}'),
                                strict=True):
         assert cell == {**before[name], 'arm': arm}
+
+
+def test_results_of_different_images_stand_in_no_table(finished: Path, study: dict[str, Any], pictures: Path,
+                                                       tmp_path: Path) -> None:
+    for name in ('fewer', 'same'):
+        shutil.copytree(pictures, tmp_path / name)
+    (tmp_path / 'fewer/0.png').unlink()
+    prepared(tmp_path, study)
+    shutil.copytree(finished / 'out', tmp_path / 'out')
+    shutil.rmtree(tmp_path / 'out/cells/ps_seed1')
+    for option, kind in (('--test-data', 'test'), ('--train-data', 'train')):
+        said = run(tmp_path, option, str(tmp_path / 'fewer'), status=2)
+        assert f'{option}: cell erm_seed0, which has ended, and this run have different {kind} images' in said
+    assert '1 of them have ended' in run(tmp_path, '--only', '*seed1', '--test-data', str(tmp_path / 'same'))
+    same(results(tmp_path), results(finished))
+    path = tmp_path / 'out/cells/erm_seed1/curve.json'
+    for kind, who in (('test', 'ps_seed0'), ('train', 'erm_seed0')):
+        curve = json.loads((finished / 'out/cells/erm_seed1/curve.json').read_text())
+        path.write_text(json.dumps({**curve, 'images': {**curve['images'], kind: 'other'}}))
+        said = run(tmp_path, '--report', status=2)
+        assert 'erm_seed1' in said
+        assert f'have different {kind} images' in said
+        assert kind == 'test' or who in said
+
+
+def test_results_are_not_lost(finished: Path, study: dict[str, Any], tmp_path: Path) -> None:
+    prepared(tmp_path, study)
+    assert 'no cell of this study has ended' in run(tmp_path, '--report', status=2)
+    assert not (tmp_path / 'out/results.json').exists()
+    (tmp_path / 'out').mkdir(exist_ok=True)
+    shutil.copy(finished / 'out/results.json', tmp_path / 'out')
+    said = run(tmp_path, '--report', '--budget', '960', status=2)
+    assert 'and 4 in it are of settings that this study has not' in said
+    same(results(tmp_path), results(finished))
+    run(tmp_path, '--report')
+    same(results(tmp_path), results(finished))
+    assert '480 image gradients, not 960' in run(tmp_path, '--report', '--budget', '960', status=2)
+
+
+def test_what_is_wrong_with_test_images_is_said_before_the_first_training(study: dict[str, Any], pictures: Path,
+                                                                          tmp_path: Path) -> None:
+    for change, message in (({'images': 'nowhere'}, 'test.images (or --test-data): nowhere: there is no such folder'),
+                            ({'crop': 999}, 'is smaller than test.crop, 999 pixels'),
+                            ({'unseen': {'real': {'gt': 'none', 'lq': str(pictures)}}}, 'test.real.gt: none: there')):
+        prepared(tmp_path, study, test={**study['test'], **change})
+        said = run(tmp_path, status=2)
+        assert f'error: {tmp_path}/study.yml: test.' in said
+        assert message in said
+        assert not list(tmp_path.glob('out/cells/*/experiments'))
 
 
 def test_a_cell_that_fails_is_recorded_and_stops_no_other(study: dict[str, Any], tmp_path: Path) -> None:
@@ -195,7 +252,8 @@ def test_a_cell_that_fails_is_recorded_and_stops_no_other(study: dict[str, Any],
 def test_nothing_starts_where_an_option_is_wrong(study: dict[str, Any], tmp_path: Path) -> None:
     prepared(tmp_path, study, arms={'erm': {}, 'typo': {'train.optim_g.betes': [0, 0.9]}})
     said = run(tmp_path, status=2)
-    assert "error: arms.typo: train.optim_g: unknown option 'betes'; did you mean 'betas'?" in said
+    assert f'error: {tmp_path}/study.yml: arms.typo (with base, options and grid): train.optim_g: ' in said
+    assert "unknown option 'betes'; did you mean 'betas'?" in said
     assert not list(tmp_path.glob('out/cells/*/log.txt'))
 
 
