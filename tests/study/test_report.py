@@ -2,6 +2,7 @@
 
 import re
 
+import msgspec
 import numpy as np
 import pytest
 from scipy import stats
@@ -108,3 +109,22 @@ def test_the_plot_has_a_line_for_every_row_and_the_baseline_in_black() -> None:
         black, = (line for line in axes.lines if line.get_color() == '#000000')
         assert black.get_label() == 'erm (n = 2)'
         assert black.get_xdata()[-1] == 0.49  # thousands
+
+
+def test_three_points_have_one_table_and_ssim_three_decimals() -> None:
+    cells = []
+    for seed in (0, 1):
+        one = curve('erm', seed)
+        scores = {'theta': {name: {'psnr': values['psnr'][:3], 'ssim': [0.8, 0.81, 0.81 + seed / 100]}
+                            for name, values in one.scores['theta'].items()}}
+        cells.append(msgspec.structs.replace(one, scores=scores, image_gradients=one.image_gradients[:3]))
+    text = study_report(results(*cells), 'study.png', ('psnr', 'ssim'))
+    assert 'last third' not in text
+    row = table(text, 'SSIM at the last point:')['erm']
+    assert row[1] == '0.815'
+    assert row[-1] == '0.810 / 0.820'
+
+
+def test_an_arm_below_the_panel_is_said_to_be() -> None:
+    figure = study_figure(results(curve('erm', 0), curve('sf', 0, shift=-20)))
+    assert [line.get_label() for line in figure.axes[1].lines] == ['erm (n = 1)', 'sf (n = 1), below']
