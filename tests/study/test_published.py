@@ -8,7 +8,7 @@ import pytest
 from dil_plugin.study.options import read_study
 from dil_plugin.study.report import score_table
 from dil_plugin.study.results import read_results
-from dil_plugin.study.rows import Row, at_the_end, difference, mean_over_seeds, rows_of
+from dil_plugin.study.rows import Row, at_the_end, by_seed, difference, mean_over_seeds, rows_of
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / 'docs/results/study.md').read_text()
@@ -42,25 +42,26 @@ def test_every_table_has_its_results() -> None:
 def test_three_seeds_each(path: Path) -> None:
     results = read_results(path)
     assert len(results.cells) == results.planned
-    seeds = {arm: {cell.seed for cell in results.cells.values() if cell.arm == arm}
-             for arm in {cell.arm for cell in results.cells.values()}}
+    seeds = {each: {cell.seed for cell in results.cells.values() if (cell.arm, cell.group) == each}
+             for each in {(cell.arm, cell.group) for cell in results.cells.values()}}
     assert all(len(each) >= 3 for each in seeds.values()), seeds
 
 
 def test_the_table_of_the_readme() -> None:
-    arms = {'ERM': 'erm', 'DIL `sf`': 'sf released', 'DIL `pf`': 'pf', 'DIL `ps`': 'ps, inner.lr=0.001',
-            'DIL `ss`': 'ss, inner.lr=0.001', 'ERM in smaller steps': 'erm batch 2'}
-    results = read_results(ROOT / 'docs/results/study/denoising_variants.json')
-    lines = (ROOT / 'README.md').read_text().split('## Does it help?')[1].splitlines()
-    printed = {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip('|').split('|')]
-                                                 for line in lines if line.startswith('|'))}
-    for name, arm in arms.items():
-        row = Row(arm, '', 'theta')
-        one = next(cell for cell in results.cells.values() if cell.arm == arm)
-        steps, *scores = printed[name]
-        assert steps.startswith(f'{one.iterations * one.outer_steps:,} x ')
-        for kind, (mean, change) in zip((results.seen, results.unseen), (scores[:2], scores[2:]), strict=True):
+    arms = {'ERM': 'erm', 'ERM, small steps': 'erm batch 2', 'DIL `sf`': 'sf released'}
+    results = read_results(ROOT / 'docs/results/study/learning_rate.json')
+    lines = (ROOT / 'README.md').read_text().split('## Does it help?')[1].split('\n## ')[0].splitlines()
+    printed = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if line.startswith('|')][2:]
+    assert len(printed) == 2 * len(arms)
+    for name, biases, rate, steps, *scores in printed:
+        row = Row(f'{arms[name]}, optim_g.lr={float(rate)}', f'network_g={biases} biases', 'theta')
+        one = next(cell for cell in results.cells.values() if (cell.arm, cell.group) == row[:2])
+        images = one.image_gradients[-1] // (one.iterations * one.outer_steps)
+        assert steps == f'{one.iterations * one.outer_steps:,} x {images}'
+        for kind, (mean, change) in zip((results.seen, results.unseen), (scores[:2], scores[2:4]), strict=True):
             assert mean == mean_over_seeds(results, row, kind, at_the_end).text()
             paired = difference(results, row, kind, at_the_end)
             assert change.strip('*') == (paired.text(sign=True) if paired else '–')
             assert change.startswith('*') == bool(paired and paired.leaves_out_zero)
+        each = by_seed(results, row, results.unseen, at_the_end)
+        assert scores[4] == ' / '.join(f'{each[seed]:.1f}' for seed in (0, 1, 2))
