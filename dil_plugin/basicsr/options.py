@@ -16,7 +16,6 @@ from dil_plugin.basicsr.checks.built_from import check_blocks_of_basicsr
 from dil_plugin.basicsr.checks.network_check import check_network
 from dil_plugin.basicsr.checks.prefetching import complete_prefetching
 from dil_plugin.basicsr.checks.pretrained import check_pretrained
-from dil_plugin.basicsr.checks.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
 from dil_plugin.basicsr.checks.required_options import MODEL, check_names, check_required, check_values
 from dil_plugin.basicsr.checks.step_options import check_step_options
 from dil_plugin.basicsr.data.amounts import check_batches, check_crop_borders
@@ -28,6 +27,7 @@ from dil_plugin.basicsr.data.paired_options import parse_paired_options
 from dil_plugin.basicsr.resuming.training_states import DrawnSeed
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
 from dil_plugin.basicsr.yaml_options.layout import misplaced, seed_given
+from dil_plugin.basicsr.yaml_options.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
 from dil_plugin.distortions import DistortionSet, parse_distortions
 from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options

@@ -11,7 +11,7 @@ from torch import nn
 
 from dil_plugin.basicsr.checks.built_from import check_arguments, parameters
 from dil_plugin.basicsr.checks.network_scale import Outcome, built, check_scale, try_network
-from dil_plugin.basicsr.checks.real_esrnet_options import patch_size
+from dil_plugin.basicsr.yaml_options.real_esrnet_options import patch_size
 from dil_plugin.errors import OptionError
 
 _COLOUR_SETS = ('DistortionAugmentedDataset', 'PairedConfounderDataset', 'PairedImageDataset')

@@ -8,8 +8,8 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from dil_plugin.basicsr.checks.real_esrnet_options import patch_size
 from dil_plugin.basicsr.models.deployment_patches import deployment_seed, draw_patches
+from dil_plugin.basicsr.yaml_options.real_esrnet_options import patch_size
 from dil_plugin.distortions import DistortionSet
 from dil_plugin.learning import DILOptions, NetworkLoss, Pair, Params, virtual_update
 from dil_plugin.learning.finite import all_finite

@@ -11,7 +11,6 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dil_plugin.basicsr.checks.real_esrnet_options import patch_size
 from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.models.deployed_network import build_deployed
 from dil_plugin.basicsr.models.deploying_model import DeployingModel
@@ -21,6 +20,7 @@ from dil_plugin.basicsr.models.outer_step import OuterStep
 from dil_plugin.basicsr.models.spread_validation import SpreadValidationModel
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
 from dil_plugin.basicsr.options import parse_training_options
+from dil_plugin.basicsr.yaml_options.real_esrnet_options import patch_size
 from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, Pair, average_over_ranks, build_loss, build_variant

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dil_plugin.basicsr.checks.real_esrnet_options import DEGREES
 from dil_plugin.basicsr.data.options import DatasetOptions
 from dil_plugin.basicsr.yaml_options.blocks import (
     ADDED,
@@ -22,6 +21,7 @@ from dil_plugin.basicsr.yaml_options.blocks import (
     Val,
     Wandb,
 )
+from dil_plugin.basicsr.yaml_options.real_esrnet_options import DEGREES
 from dil_plugin.basicsr.yaml_options.registered import LOSSES, METRICS, NETWORKS, OPTIMIZERS, SCHEDULERS
 from dil_plugin.basicsr.yaml_options.relations import check_relations
 from dil_plugin.errors import OptionError
