@@ -49,7 +49,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help='run nothing: the cells, their steps and image gradients, and which have ended')
     parser.add_argument('--retry', action='store_true', help='run failed cells again')
     parser.add_argument('--keep-checkpoints', action='store_true', help='do not delete the networks of finished cells')
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.list and (options.merge or options.report):
+        parser.error('--list runs and writes nothing; allowed: without --merge and --report')
+    return options
 
 
 def main() -> int:

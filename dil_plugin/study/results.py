@@ -1,9 +1,9 @@
 """What a study leaves behind: ``cells/NAME/curve.json`` for every cell, and all of them in one ``results.json``."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -135,45 +135,27 @@ def read_results(path: Path) -> Results:
     return _decoded(path, Results)
 
 
-class Taken(NamedTuple):
-    """What became of another ``results.json``.
-
-    Attributes:
-        cells: How many were taken over.
-        had: How many were here already.
-        other: How many are of settings that the study has not.
-    """
-
-    cells: int
-    had: int
-    other: int
-
-
-def take_over(path: Path, cells: Iterable[Cell], output: Path) -> Taken:
-    """Writes the curves that another output has and this one has not: of all trainings of the same settings.
+def matching(found: Mapping[str, Curve], cells: Sequence[Cell]) -> dict[str, Curve]:
+    """What another ``results.json`` has of this study's trainings: those of the same settings, under any name.
 
     Args:
-        path: Its ``results.json``, of this study or of another one, where a training may have another name.
+        found: Its curves by name.
         cells: Of this study.
-        output: Its folder.
+
+    Returns:
+        By the names that they have here. Trainings of equal settings, whose data alone differ, are told apart by their
+        names.
     """
-    found = read_results(path).cells
-    cells = list(cells)
-    numbers = Counter(cell.digest for cell in cells)  # above 1 where arms differ in their data alone
+    here, there = (Counter(one.digest for one in group) for group in (cells, found.values()))
     by_digest = {curve.digest: curve for curve in found.values()}
-    taken = had = 0
+    curves: dict[str, Curve] = {}
     for cell in cells:
         curve = found.get(cell.name)
-        if (curve is None or curve.digest != cell.digest) and numbers[cell.digest] == 1:
-            curve = by_digest.get(cell.digest)
         if curve is None or curve.digest != cell.digest:
-            continue
-        if read_curve(output, cell) is not None:
-            had += 1
-            continue
-        write_json(msgspec.structs.replace(curve, arm=cell.arm, group=cell.group), curve_path(output, cell))
-        taken += 1
-    return Taken(taken, had, len(found) - taken - had)
+            curve = by_digest.get(cell.digest) if here[cell.digest] == there[cell.digest] == 1 else None
+        if curve is not None:
+            curves[cell.name] = msgspec.structs.replace(curve, arm=cell.arm, group=cell.group)
+    return curves
 
 
 def _decoded(path: Path, kind: type[S]) -> S:

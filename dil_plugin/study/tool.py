@@ -2,7 +2,7 @@
 
 import fnmatch
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from dil_plugin.study.report import write_report
 from dil_plugin.study.results import (
     Curve,
     Results,
+    curve_path,
     forget_failures,
+    matching,
     read_curve,
-    take_over,
+    read_results,
     write_json,
 )
 from dil_plugin.study.rows import at_the_end, series
@@ -102,20 +104,26 @@ class StudyRun:
         """Takes over cells that ended elsewhere.
 
         Raises:
-            OptionError: A file has none that this study has.
+            OptionError: A file has none that this study has, or they are of other images than what is here.
             DataError: It is no ``results.json``.
         """
+        from dil_plugin.study.images import check_one_set
         self._keep_results()
         for path in paths:
             try:
-                found = take_over(path, self.cells, self.output)
+                there = read_results(path).cells
             except DataError as error:
                 raise DataError(f'--merge: {error}') from None
-            if not found.cells + found.had:
-                raise OptionError(f'--merge: none of the {found.other} cells of {path} has the settings of a cell of '
+            found = matching(there, self.cells)
+            if not found:
+                raise OptionError(f'--merge: none of the {len(there)} cells of {path} has the settings of a cell of '
                                   'this study: its options, image gradients, points and test')
-            others = f'; {found.other} more there are of other settings' if found.other else ''
-            say(f'{found.cells} cells of {path} taken over{others}')
+            here = self.results().cells
+            new = {name: curve for name, curve in found.items() if name not in here}
+            check_one_set({**here, **new})
+            self._write_curves(new)
+            others = f'; {len(there) - len(found)} more there are of other settings' if len(there) > len(found) else ''
+            say(f'{len(new)} cells of {path} taken over{others}')
 
     def report(self) -> list[Path]:
         """Writes ``results.json``, ``study.md`` and ``study.png`` of what has ended; returns the files.
@@ -140,9 +148,17 @@ class StudyRun:
         path = self.output / 'results.json'
         if not path.is_file() or (self.output / 'cells').is_dir():
             return
-        if other := take_over(path, self.cells, self.output).other:
-            raise OptionError(f'--output: {path} alone is there, without cells, and {other} in it are of settings that '
-                              'this study has not; allowed: another folder')
+        there = read_results(path).cells
+        found = matching(there, self.cells)
+        if len(found) < len(there):
+            raise OptionError(f'--output: {path} alone is there, without cells, and {len(there) - len(found)} in it '
+                              'are of settings that this study has not; allowed: another folder')
+        self._write_curves(found)
+
+    def _write_curves(self, curves: Mapping[str, Curve]) -> None:
+        for cell in self.cells:
+            if cell.name in curves:
+                write_json(curves[cell.name], curve_path(self.output, cell))
 
     def results(self) -> Results:
         """All cells that have ended."""

@@ -117,9 +117,12 @@ def test_three_points_have_one_table_and_ssim_three_decimals() -> None:
         one = curve('erm', seed)
         scores = {'theta': {name: {'psnr': values['psnr'][:3], 'ssim': [0.8, 0.81, 0.81 + seed / 100]}
                             for name, values in one.scores['theta'].items()}}
-        cells.append(msgspec.structs.replace(one, scores=scores, image_gradients=one.image_gradients[:3]))
+        cells.append(msgspec.structs.replace(one, scores=scores, image_gradients=one.image_gradients[:3], device='cpu',
+                                             torch='2.13'))
     text = study_report(results(*cells), 'study.png', ('psnr', 'ssim'))
     assert 'last third' not in text
+    assert text.startswith('# Which?')
+    assert 'Trained on cpu with torch 2.13.' in text
     row = table(text, 'SSIM at the last point:')['erm']
     assert row[1] == '0.815'
     assert row[-1] == '0.810 / 0.820'

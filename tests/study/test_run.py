@@ -173,6 +173,7 @@ def test_a_training_of_another_study_is_taken_over(finished: Path, study: dict[s
     prepared(tmp_path, study, arms={'ps': arms['ps']}, seeds=[1])
     assert f'--merge: none of the 4 cells of {file} has the settings' in run(tmp_path, '--merge', file, status=2)
     assert '--merge: ' in run(tmp_path, '--merge', str(tmp_path / 'none.json'), status=2)
+    assert 'allowed: without --merge' in run(tmp_path, '--list', '--merge', file, status=2)
     shutil.rmtree(tmp_path / 'out')
     arms = {'other': arms['ps'], 'as before': arms['as before']}
     grid = {'train.dil.inner.lr': [rate, 2 * rate]}
@@ -198,6 +199,15 @@ def test_results_of_different_images_stand_in_no_table(finished: Path, study: di
         assert f'{option}: cell erm_seed0, which has ended, and this run have different {kind} images' in said
     assert '1 of them have ended' in run(tmp_path, '--only', '*seed1', '--test-data', str(tmp_path / 'same'))
     same(results(tmp_path), results(finished))
+
+    content = json.loads((finished / 'out/results.json').read_text())
+    content['cells']['ps_seed1']['images']['test'] = 'other'
+    (tmp_path / 'other.json').write_text(json.dumps(content))
+    shutil.rmtree(tmp_path / 'out/cells/ps_seed1')
+    said = run(tmp_path, '--report', '--merge', str(tmp_path / 'other.json'), status=2)
+    assert 'cells erm_seed0 and ps_seed1 have different test images' in said
+    assert not (tmp_path / 'out/cells/ps_seed1').exists()
+
     path = tmp_path / 'out/cells/erm_seed1/curve.json'
     for kind, who in (('test', 'ps_seed0'), ('train', 'erm_seed0')):
         curve = json.loads((finished / 'out/cells/erm_seed1/curve.json').read_text())
