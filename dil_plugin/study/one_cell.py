@@ -3,10 +3,12 @@
 The training is that of ``tools/train.py``, with ``experiments/`` in the folder of the cell.
 """
 
+import contextlib
 import fcntl
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 import dil_plugin.basicsr  # noqa: F401  (at module level: spawned data workers need it too)
 
 # isort: split
+from dil_plugin.atomic import whole_file
 from dil_plugin.launch import errors_in_one_line
 from dil_plugin.study.cells import Cell
 from dil_plugin.study.images import fingerprints
@@ -23,6 +26,9 @@ from dil_plugin.study.measuring import fixed_patches, invariance_of, measure_che
 from dil_plugin.study.options import Study
 from dil_plugin.study.results import curve_of, write_json
 from dil_plugin.study.test_conditions import load_conditions
+
+SECONDS = 'seconds'
+"""The file in the folder of a cell that has what its starts took so far."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,18 +68,34 @@ def _train_and_test(folder: Path, job: Job) -> None:
 
 
 def _train(folder: Path) -> float | None:
-    """Trains to the end; returns the seconds, None where it went on from an earlier start."""
+    """Trains to the end; returns the seconds of all starts, None where one of them was killed."""
     experiment = folder / 'experiments' / 'train'
-    if (experiment / 'models' / 'net_g_latest.pth').is_file():
-        return None
-    resumed = any((experiment / 'training_states').glob('*.state'))
+    trained = (experiment / 'models' / 'net_g_latest.pth').is_file()
+    resumed = trained or any((experiment / 'training_states').glob('*.state'))
     if not resumed:
         shutil.rmtree(folder / 'experiments', ignore_errors=True)  # BasicSR would rename and keep it
-    from basicsr.train import train_pipeline
-    sys.argv = ['train.py', '-opt', str(folder / 'train.yml'), '--auto_resume']
+    with _stopwatch(folder / SECONDS, resumed) as seconds:
+        if not trained:
+            from basicsr.train import train_pipeline
+            sys.argv = ['train.py', '-opt', str(folder / 'train.yml'), '--auto_resume']
+            train_pipeline(str(folder))
+    return seconds()
+
+
+@contextlib.contextmanager
+def _stopwatch(path: Path, goes_on: bool) -> Iterator[Callable[[], float | None]]:
+    """Adds the seconds of its block to those in a file, which is away meanwhile: who is killed leaves none."""
+    before = (float(path.read_text()) if path.is_file() else None) if goes_on else 0.0
+    path.unlink(missing_ok=True)
     start = time.monotonic()
-    train_pipeline(str(folder))
-    return None if resumed else round(time.monotonic() - start, 1)
+    total: float | None = None
+    try:
+        yield lambda: total
+    finally:
+        if before is not None:
+            total = round(before + time.monotonic() - start, 1)
+            with whole_file(path) as file:
+                file.write(str(total).encode())
 
 
 if __name__ == '__main__':

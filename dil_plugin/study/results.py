@@ -28,7 +28,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
         scores: By parameters: ``theta``, ``ema``, or ``phi ALPHA``.
         images: Fingerprints of the images that it was trained and tested on; empty where they are not known.
         invariance: Means of the invariance report's metrics at the end, where they were asked for.
-        seconds: Of the training; None where it was interrupted.
+        seconds: Of the training, all its starts together; None where one of them was killed.
         device: It ran on.
         torch: Its version.
     """

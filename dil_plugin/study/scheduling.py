@@ -16,7 +16,7 @@ import yaml
 
 from dil_plugin.errors import OptionError
 from dil_plugin.study.cells import ROOT, Cell
-from dil_plugin.study.one_cell import Job
+from dil_plugin.study.one_cell import SECONDS, Job
 from dil_plugin.study.options import Study
 from dil_plugin.study.results import Curve, curve_of, read_curve, write_json
 
@@ -108,7 +108,7 @@ class Scheduler:
         if code:
             write_json(curve_of(cell, 'failed', error=_last_words(folder / 'log.txt')), folder / 'curve.json')
         elif not self.keep_checkpoints:
-            for name in ('job.json', 'log.txt', 'lock'):
+            for name in ('job.json', 'log.txt', 'lock', SECONDS):
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / 'experiments', ignore_errors=True)
         return read_curve(self.output, cell)

@@ -69,6 +69,8 @@ class StudyRun:
         curves = {cell.name: read_curve(self.output, cell) for cell in self.cells}
         waiting = [cell for cell in chosen if curves[cell.name] is None]
         say(f'{len(chosen)} cells, {len(chosen) - len(waiting)} of them have ended')
+        if keep_checkpoints:
+            self._tell_of_deleted([cell for cell in chosen if cell not in waiting])
         if not waiting:
             return True
         scheduler = Scheduler(self.study, self.output, choose_device(device).split(':')[0], jobs, keep_checkpoints)
@@ -178,6 +180,13 @@ class StudyRun:
             names = ', '.join(cell.name for cell in self.cells)
             raise OptionError(f"--only: no cell matches '{only}'; there are {names}")
         return chosen
+
+    def _tell_of_deleted(self, cells: Sequence[Cell]) -> None:
+        """Says which cells have ended without their checkpoints, which nothing brings back but another training."""
+        gone = [cell.name for cell in cells if not (curve_path(self.output, cell).parent / 'experiments').is_dir()]
+        if gone:
+            say(f'--keep-checkpoints: {len(gone)} cells ended without it and have none ({", ".join(gone)}); another '
+                '--output trains them again')
 
     def _outcome(self, curve: Curve | None) -> str:
         if curve is None:

@@ -12,7 +12,7 @@ from basicsr.utils.dist_util import master_only
 from torch import nn
 
 from dil_plugin.atomic import remove_temporary
-from dil_plugin.basicsr.checks.pretrained import KEY, load_fitting, parameters_under
+from dil_plugin.basicsr.models.pretrained_parameters import KEY, load_fitting, parameters_under
 from dil_plugin.basicsr.resuming.training_states import rank_state_path, saved_iterations
 from dil_plugin.checkpoints import (
     NOTES,
