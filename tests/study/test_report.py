@@ -111,6 +111,19 @@ def test_the_plot_has_a_line_for_every_row_and_the_baseline_in_black() -> None:
         assert black.get_xdata()[-1] == 0.49  # thousands
 
 
+def test_the_plot_of_many_arms_has_room_for_its_legend() -> None:
+    figure = study_figure(results(*(curve(arm, seed) for arm in ('erm', *map(str, range(45))) for seed in (0, 1))))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert len(axes.lines) == 46
+        assert [line.get_color() for line in axes.lines].count('#000000') == 1  # the baseline's alone
+        assert not axes.collections  # their bands would hide each other
+        assert axes.get_window_extent().height > 300
+    legend = figure.axes[-1].get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 >= 0
+
+
 def test_three_points_have_one_table_and_ssim_three_decimals() -> None:
     cells = []
     for seed in (0, 1):
