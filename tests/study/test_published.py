@@ -48,20 +48,34 @@ def test_three_seeds_each(path: Path) -> None:
 
 
 def test_the_table_of_the_readme() -> None:
-    arms = {'ERM': 'erm', 'ERM, small steps': 'erm batch 2', 'DIL `sf`': 'sf released'}
-    results = read_results(ROOT / 'docs/results/study/learning_rate.json')
+    arms = {'ERM': 'erm', 'ERM, small steps': 'erm batch 2', 'DIL `sf`': 'sf released',
+            '`sf`, plain inner steps': 'sf SGD'}
     lines = (ROOT / 'README.md').read_text().split('## Does it help?')[1].split('\n## ')[0].splitlines()
     printed = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if line.startswith('|')][2:]
-    assert len(printed) == 2 * len(arms)
+    assert [line[:2] for line in printed] == [
+        *([name, 'with'] for name in arms), *([name, 'without'] for name in list(arms)[:3])]
     for name, biases, rate, steps, *scores in printed:
-        row = Row(f'{arms[name]}, optim_g.lr={float(rate)}', f'network_g={biases} biases', 'theta')
+        twelve = biases == 'with'
+        results = read_results(ROOT / f'docs/results/study/{"twelve_seeds" if twelve else "learning_rate"}.json')
+        row = (Row(arms[name], '', 'theta') if twelve else
+               Row(f'{arms[name]}, optim_g.lr={float(rate)}', f'network_g={biases} biases', 'theta'))
         one = next(cell for cell in results.cells.values() if (cell.arm, cell.group) == row[:2])
-        images = one.image_gradients[-1] // (one.iterations * one.outer_steps)
-        assert steps == f'{one.iterations * one.outer_steps:,} x {images}'
-        for kind, (mean, change) in zip((results.seen, results.unseen), (scores[:2], scores[2:4]), strict=True):
+        outer = one.iterations * one.outer_steps
+        assert steps == f'{outer:,} x {one.image_gradients[-1] // outer}'
+        for kind, (mean, change) in zip((results.seen, results.unseen), (scores[1:3], scores[3:5]), strict=True):
             assert mean == mean_over_seeds(results, row, kind, at_the_end).text()
             paired = difference(results, row, kind, at_the_end)
             assert change.strip('*') == (paired.text(sign=True) if paired else '–')
             assert change.startswith('*') == bool(paired and paired.leaves_out_zero)
         each = by_seed(results, row, results.unseen, at_the_end)
-        assert scores[4] == ' / '.join(f'{each[seed]:.1f}' for seed in (0, 1, 2))
+        assert scores[0] == str(len(each)) == ('12' if twelve else '3')
+        assert scores[5] == f'{sum(value > 25 for value in each.values())} of {len(each)}'
+
+
+def test_the_learning_rates_of_the_readme() -> None:
+    """Those of twelve_seeds.yml, which its results do not name."""
+    study = read_study(ROOT / 'options/study/twelve_seeds.yml')
+    assert study.options['train.optim_g.lr'] == 3e-3
+    text = (ROOT / 'README.md').read_text().split('## Does it help?')[1]
+    assert re.search(r'ERM, small steps +\| with +\| +1e-3', text)
+    assert study.arms['erm batch 2']['train.optim_g.lr'] == 1e-3
