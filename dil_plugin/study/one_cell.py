@@ -3,12 +3,9 @@
 The training is that of ``tools/train.py``, with ``experiments/`` in the folder of the cell.
 """
 
-import contextlib
 import fcntl
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +15,13 @@ import torch
 import dil_plugin.basicsr  # noqa: F401  (at module level: spawned data workers need it too)
 
 # isort: split
-from dil_plugin.atomic import whole_file
 from dil_plugin.launch import errors_in_one_line
 from dil_plugin.study.cells import Cell
 from dil_plugin.study.images import fingerprints
 from dil_plugin.study.measuring import fixed_patches, invariance_of, measure_checkpoints
 from dil_plugin.study.options import Study
 from dil_plugin.study.results import curve_of, write_json
+from dil_plugin.study.spent_seconds import spent_seconds
 from dil_plugin.study.test_conditions import load_conditions
 
 SECONDS = 'seconds'
@@ -74,28 +71,12 @@ def _train(folder: Path) -> float | None:
     resumed = trained or any((experiment / 'training_states').glob('*.state'))
     if not resumed:
         shutil.rmtree(folder / 'experiments', ignore_errors=True)  # BasicSR would rename and keep it
-    with _stopwatch(folder / SECONDS, resumed) as seconds:
+    with spent_seconds(folder / SECONDS, resumed) as seconds:
         if not trained:
             from basicsr.train import train_pipeline
             sys.argv = ['train.py', '-opt', str(folder / 'train.yml'), '--auto_resume']
             train_pipeline(str(folder))
     return seconds()
-
-
-@contextlib.contextmanager
-def _stopwatch(path: Path, goes_on: bool) -> Iterator[Callable[[], float | None]]:
-    """Adds the seconds of its block to those in a file, which is away meanwhile: who is killed leaves none."""
-    before = (float(path.read_text()) if path.is_file() else None) if goes_on else 0.0
-    path.unlink(missing_ok=True)
-    start = time.monotonic()
-    total: float | None = None
-    try:
-        yield lambda: total
-    finally:
-        if before is not None:
-            total = round(before + time.monotonic() - start, 1)
-            with whole_file(path) as file:
-                file.write(str(total).encode())
 
 
 if __name__ == '__main__':
