@@ -25,6 +25,7 @@ MOST_OFF = 0.01
 """How far the image gradients of a cell may be from the budget, as a fraction of it."""
 
 _PLACE = ('num_gpu', 'root_path', 'name')  # say where a training runs, not what it is
+_NO_OPTIONS = ('grid', 'budget_factor')  # of an arm: not of its training
 _MEMORY = ('recompute', 'micro_batch', 'checkpointing')  # of train.dil: the same gradient in less memory
 
 
@@ -41,6 +42,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         cost: Image gradients of one iteration: inner, query, hessian.
         outer_steps: Steps of the outer optimiser in one iteration.
         iterations: Of the whole training.
+        budget: Image gradients that it shall take.
         points: How often it is tested.
         digest: Tells it from a cell of other settings; where data and devices are is no setting, nor is
             what saves memory.
@@ -55,6 +57,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     cost: dict[str, int]
     outer_steps: int
     iterations: int
+    budget: float
     points: int
     digest: str
 
@@ -80,8 +83,8 @@ def make_cells(study: Study, train_data: str | None = None) -> list[Cell]:
         backend = {'type': 'lmdb' if train_data.rstrip('/').endswith('.lmdb') else 'disk'}
         base = merged(base, nested({'datasets.train.dataroot_gt': train_data,
                                     'datasets.train.io_backend': backend}, 'train_data'))
-    cells = [_cell(study, arm, group, seed, options) for seed in study.seeds
-             for group, arm, options in _variations(study, base)]
+    cells = [_cell(study, arm, group, seed, budget, options) for seed in study.seeds
+             for group, arm, budget, options in _variations(study, base)]
     names = [cell.name for cell in cells]
     if twice := [name for k, name in enumerate(names) if name in names[:k]]:
         raise OptionError(f'arms: two of them have the same file name, {twice[0]}; give them other names')
@@ -107,13 +110,14 @@ def _base(base: str | dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _variations(study: Study, base: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Group, arm and options of everything that is trained, once per seed."""
+def _variations(study: Study, base: dict[str, Any]) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
+    """Group, arm, budget and options of everything that is trained, once per seed."""
     common = {option: axis_values(values, f'grid.{option}') for option, values in study.grid.items()}
     for group, of_group in product(common):
         for name, arm in study.arms.items():
             key = f'arms.{name}'
-            overrides = {option: value for option, value in arm.items() if option != 'grid'}
+            overrides = {option: value for option, value in arm.items() if option not in _NO_OPTIONS}
+            budget = study.budget * _budget_factor(arm, key)
             own = arm.get('grid', {})
             if not isinstance(own, Mapping):
                 raise OptionError(f'{key}.grid: expected dotted options and their values, got {own!r}')
@@ -124,7 +128,15 @@ def _variations(study: Study, base: dict[str, Any]) -> Iterator[tuple[str, str, 
                 own_size = 'batch_size_per_gpu' in given.get('datasets', {}).get('train', {})
                 if study.batch is not None and not own_size:
                     _size_batch(options, study.batch, key)
-                yield group, ', '.join(filter(None, (name, label))), options
+                yield group, ', '.join(filter(None, (name, label))), budget, options
+
+
+def _budget_factor(arm: Mapping[str, Any], key: str) -> float:
+    """How many times the budget of the study an arm has."""
+    factor = arm.get('budget_factor', 1)
+    if not isinstance(factor, int | float) or isinstance(factor, bool) or not 0 < factor < math.inf:
+        raise OptionError(f'{key}.budget_factor: expected a number above 0, got {factor!r}')
+    return factor
 
 
 def _size_batch(options: dict[str, Any], rows: int, key: str) -> None:
@@ -136,7 +148,7 @@ def _size_batch(options: dict[str, Any], rows: int, key: str) -> None:
         raise OptionError(f'{key}: {error}') from None
 
 
-def _cell(study: Study, arm: str, group: str, seed: int, options: dict[str, Any]) -> Cell:
+def _cell(study: Study, arm: str, group: str, seed: int, budget: float, options: dict[str, Any]) -> Cell:
     where = ', '.join(filter(None, (arm, group)))
     options = copy.deepcopy(options)
     try:
@@ -151,7 +163,7 @@ def _cell(study: Study, arm: str, group: str, seed: int, options: dict[str, Any]
     if study.evaluate == ['phi'] and not alphas:
         raise OptionError(f'arms.{where}: evaluate is [phi] alone, which is tested of variants of second order or at '
                           'given phi.alphas; allowed: theta beside it, or phi.alphas')
-    iterations = _iterations(study, cost)
+    iterations = _iterations(budget, study.points, cost)
     _scale_schedule(options['train'], iterations)
     options['manual_seed'] = seed
     frequency = iterations // study.points
@@ -161,7 +173,7 @@ def _cell(study: Study, arm: str, group: str, seed: int, options: dict[str, Any]
     parts = {'inner': cost.inner, 'query': cost.query, 'hessian': cost.hessian}
     return Cell(name=file_stem(*filter(None, (arm, group)), f'seed{seed}'), arm=arm, group=group, seed=seed,
                 options=options, alphas=alphas, cost=parts, outer_steps=cost.outer_steps, iterations=iterations,
-                points=study.points, digest=_digest(study, options, alphas))
+                budget=budget, points=study.points, digest=_digest(study, options, alphas))
 
 
 def _alphas(study: Study, options: dict[str, Any]) -> list[float]:
@@ -173,21 +185,25 @@ def _alphas(study: Study, options: dict[str, Any]) -> list[float]:
     return [dil.inner_or_default.lr] if dil.variant in SECOND_ORDER else []
 
 
-def _iterations(study: Study, cost: StepCost) -> int:
+def _iterations(budget: float, points: int, cost: StepCost) -> int:
     """As many as the budget pays for, divided evenly by the points."""
-    return max(1, round(study.budget / (cost.total * study.points))) * study.points
+    return max(1, round(budget / (cost.total * points))) * points
 
 
 def _check_budget(study: Study, cells: Sequence[Cell]) -> None:
-    """Raises OptionError unless every cell spends the budget, to within ``MOST_OFF``."""
+    """Raises OptionError unless every cell spends its budget, to within ``MOST_OFF``."""
     steps = {cell.arm: sum(cell.cost.values()) for cell in cells}
     unit = math.lcm(*steps.values()) * study.points
     for cell in cells:
         spent = cell.image_gradients[-1]
-        if abs(spent - study.budget) > MOST_OFF * study.budget:
-            raise OptionError(f'budget: {study.budget} image gradients at {study.points} points; an iteration of arm '
-                              f'{cell.arm} takes {steps[cell.arm]}, so that it would spend {spent}; allowed: multiples '
-                              f'of {unit}, which suit all arms, or fewer points')
+        if abs(spent - cell.budget) > MOST_OFF * cell.budget:
+            own = cell.budget != study.budget
+            asked = f'{cell.budget:g} (by budget_factor)' if own else str(study.budget)
+            allowed = (f'factors with which it is a multiple of {steps[cell.arm] * study.points}' if own else
+                       f'multiples of {unit}, which suit all arms')
+            raise OptionError(f'budget: {asked} image gradients at {study.points} points; an iteration of arm '
+                              f'{cell.arm} takes {steps[cell.arm]}, so that it would spend {spent}; '
+                              f'allowed: {allowed}, or fewer points')
 
 
 def _scale_schedule(train: dict[str, Any], iterations: int) -> None:

@@ -73,7 +73,8 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                                                'of BasicSR, or what would stand in it.')]
     budget: Annotated[Count, Meta(description='Image gradients of every cell.')]
     arms: Annotated[dict[str, dict[str, Any]], Meta(min_length=1, description='What is compared: by name the options '
-                                                    'that differ from the base, and an own grid.')]
+                                                    'that differ from the base, an own grid, and a budget_factor where '
+                                                    'the budget is to be a multiple.')]
     test: Annotated[TestOptions, Meta(description='What is measured.')]
     options: Annotated[dict[str, Any], Meta(description='What all arms change in the base, nested or by dotted names.'
                                             )] = {}

@@ -61,6 +61,17 @@ def test_axes_of_an_arm_and_of_the_study(study: dict[str, Any]) -> None:
     assert all(cell.options['manual_seed'] == 3 for cell in cells)
 
 
+def test_an_arm_may_have_a_multiple_of_the_budget(study: dict[str, Any]) -> None:
+    """For comparisons at equal time. The other cells stay what they are."""
+    arms = {**study['arms'], 'longer': {**study['arms']['erm'], 'budget_factor': 1.5}}
+    erm, ps, longer = cells_of(study, arms=arms, seeds=[0])
+    assert (longer.iterations, longer.image_gradients) == (180, [240, 480, 720])
+    assert longer.options['train']['scheduler']['milestones'] == [90, 135]
+    assert 'budget_factor' not in longer.options
+    assert [erm, ps] == cells_of(study, seeds=[0])
+    assert longer.digest != erm.digest
+
+
 def test_alphas_of_phi(study: dict[str, Any]) -> None:
     """By default only of the variants that optimise the loss at phi."""
     arms = {**study['arms'], 'sf': {'train.dil.variant': 'sf'}}
@@ -96,6 +107,7 @@ def test_studies_of_the_project(path: Path, monkeypatch: pytest.MonkeyPatch, tmp
     cells = make_cells(study)
     assert len(study.seeds) >= 3
     for cell in cells:
-        assert abs(cell.image_gradients[-1] - study.budget) <= MOST_OFF * study.budget
+        budget = study.budget * study.arms.get(cell.arm, {}).get('budget_factor', 1)
+        assert abs(cell.image_gradients[-1] - budget) <= MOST_OFF * budget
     assert f'python tools/study.py -opt options/study/{path.name}' in path.read_text()
     assert yaml.safe_load(path.read_text())['question'].endswith('?')
