@@ -8,10 +8,10 @@ from torch import distributed, nn
 import dil_plugin.basicsr  # noqa: F401
 from dil_plugin.basicsr.models.mixed_precision import MixedPrecision
 from dil_plugin.basicsr.models.outer_step import OuterStep
-from dil_plugin.basicsr.models.skipped_batch import SkippedBatch
-from dil_plugin.basicsr.models.skipped_steps import SkippedSteps
 from dil_plugin.learning import MetaBatch, NetworkLoss, Pair, build_variant
 from dil_plugin.learning.options import parse_dil_options
+from dil_plugin.training.skipped_batch import SkippedBatch
+from dil_plugin.training.skipped_steps import SkippedSteps
 
 
 def three_steps(variant, rank):

@@ -11,9 +11,8 @@ import torch
 from basicsr.models import build_model
 
 from dil_plugin.basicsr.launch import run
-from dil_plugin.basicsr.models.skipped_steps import SkippedSteps
 from dil_plugin.errors import NumericalError
-from dil_plugin.learning import MetaBatch, MetaGradient, Pair
+from dil_plugin.learning import MetaBatch, Pair
 from dil_plugin.sampling import MetaBatchSampler
 
 VARIANTS = ['sf', 'pf', 'ss', 'ps', 'erm']
@@ -244,30 +243,6 @@ def test_a_signal_while_steps_are_skipped(base, pipeline, spoil, monkeypatch, tm
     assert [path.name for path in run.glob('training_states/*')] == ['5.state']
     log, = (path.read_text() for path in run.glob('train_*.log'))
     assert 'SIGTERM: the run ends after iteration 5, which is saved' in log
-
-
-def test_counting_in_a_row():
-    skipped = SkippedSteps(['a', 'b'], 3, torch.device('cpu'))
-
-    def count(inner, outer, faulty):
-        skipped.count(MetaGradient([], torch.tensor(inner), torch.tensor(outer)), torch.tensor(faulty))
-        return skipped.too_many()
-
-    nan = float('nan')
-    assert not count([nan, 1.], 1., True)
-    assert not count([nan, nan], nan, True)
-    assert not count([1., 1.], 1., False)
-    assert not count([1., 1.], 1., True)
-    assert not count([1., 1.], nan, True)
-    total, message = skipped.read()
-    assert total == 4
-    assert message == ('4 steps were skipped since the last line of the log; not finite: inner loss of a (2), '
-                       'inner loss of b (1), outer loss (2), gradient alone (1).')
-    assert skipped.read() == (4, '')
-    assert count([1., nan], 1., True)
-    assert skipped.read() == (5, '1 steps were skipped since the last line of the log; not finite: '
-                                 'inner loss of b (1).')
-    assert not count([1., 1.], 1., False)
 
 
 @pytest.mark.parametrize(('variant', 'rate', 'warns'), [('sf', 0.01, False), ('sf', 5., True), ('pf', 100., True),

@@ -15,7 +15,6 @@ from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.models.deployed_network import build_deployed
 from dil_plugin.basicsr.models.deploying_model import DeployingModel
 from dil_plugin.basicsr.models.mixed_precision import MixedPrecision
-from dil_plugin.basicsr.models.numerical_watch import NumericalWatch
 from dil_plugin.basicsr.models.outer_step import OuterStep
 from dil_plugin.basicsr.models.spread_validation import SpreadValidationModel
 from dil_plugin.basicsr.models.stopwatch import Stopwatch
@@ -29,6 +28,7 @@ from dil_plugin.learning.finite import begin_momentum, fused_on_gpus, keep_fused
 from dil_plugin.learning.objective import select_outputs
 from dil_plugin.padding import pad_to_multiple
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
+from dil_plugin.training.numerical_watch import NumericalWatch
 
 PARTS = ('synthesis', 'inner', 'outer')
 
@@ -109,7 +109,8 @@ class DILModel(DeployingModel, SpreadValidationModel):
         self.variant = build_variant(self.dil, self.params, seed, self.precision.guard, self.stopwatch.mark)
         self.sampler = self._sampler(0)
         self.watch = NumericalWatch(self.loss, self.params, self.dil, self.distortions.labels,
-                                    self.opt['path'].get('experiments_root', ''), rank)
+                                    self.opt['path'].get('experiments_root', ''), rank,
+                                    lambda text: get_root_logger().warning(text))
         self.files: list[str] = []
         self.log_parts: dict[str, Tensor] = {}
         self.log_dict: OrderedDict[str, Any] = OrderedDict()

@@ -1,22 +1,22 @@
 """Watches the numbers of a training: steps that are not finite, virtual updates that diverge."""
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from basicsr.utils import get_root_logger
 from torch import Tensor
 
-from dil_plugin.basicsr.models.skipped_batch import SkippedBatch
-from dil_plugin.basicsr.models.skipped_steps import SkippedSteps
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params
 from dil_plugin.learning.divergence import growth
 from dil_plugin.learning.finite import KeptBuffers
 from dil_plugin.learning.options import DILOptions
+from dil_plugin.training.skipped_batch import SkippedBatch
+from dil_plugin.training.skipped_steps import SkippedSteps
 
 
 class NumericalWatch:
-    """What ``DILModel`` asks before, in and after a step; none of it waits for the device before the log is read.
+    """What a model asks before, in and after a step; none of it waits for a GPU before the log is read.
 
     Args:
         loss: Of the network.
@@ -25,12 +25,13 @@ class NumericalWatch:
         labels: The confounders, by name.
         folder: Of the experiment, for batches that a run ended on.
         rank: Of this process.
+        warn: Writes a line into the log.
     """
 
     def __init__(self, loss: NetworkLoss, params: Params, options: DILOptions, labels: Sequence[str], folder: str,
-                 rank: int = 0) -> None:
+                 rank: int = 0, warn: Callable[[str], None] = warnings.warn) -> None:
         self.loss, self.params, self.options, self.labels = loss, params, options, labels
-        self.folder, self.rank = os.path.join(folder, 'skipped'), rank
+        self.folder, self.rank, self.warn = os.path.join(folder, 'skipped'), rank, warn
         self.skipped = SkippedSteps(labels, options.max_skipped, next(iter(params.values())).device)
         self._buffers = KeptBuffers(loss.network)
         self._last: tuple[MetaBatch, MetaGradient] | None = None
@@ -54,14 +55,14 @@ class NumericalWatch:
         return True
 
     def finish(self, iteration: int, batches: Sequence[MetaBatch], steps: Sequence[MetaGradient],
-               files: Sequence[str]) -> None:
-        """An iteration has ended.
+               files: Sequence[str], to_unit: Callable[[Tensor], Tensor] = Tensor.float) -> None:
+        """An iteration has ended; for the arguments see ``SkippedBatch``.
 
         Raises:
             NumericalError: ``train.dil.max_skipped`` steps in a row were skipped; the batch was written down.
         """
         if self.skipped.too_many():
-            last = SkippedBatch(iteration, self.labels, batches, steps, files, self.rank)
+            last = SkippedBatch(iteration, self.labels, batches, steps, files, self.rank, to_unit)
             raise last.error(self.folder, self.options.max_skipped)
         self._last = batches[-1], steps[-1]
 
@@ -69,7 +70,7 @@ class NumericalWatch:
         """The number of skipped steps of the run; logs why, and warns once of diverging virtual updates."""
         total, message = self.skipped.read()
         if message:
-            get_root_logger().warning(message)
+            self.warn(message)
         self._warn_of_divergence()
         return total
 
@@ -89,7 +90,7 @@ class NumericalWatch:
         if found is not None and found.diverges:
             self._warned = True
             rate = self.options.inner_or_default.lr
-            get_root_logger().warning(
+            self.warn(
                 f'The virtual update multiplies the loss: {found.before:.4g} at theta, {found.after:.4g} at the '
                 f'virtual parameters, of the same images. train.dil.inner.lr (alpha) is {rate:g}; try '
                 f'{rate / found.remedy:g} or less. (Said once.)')

@@ -1,18 +1,19 @@
 """The batch that a run ended on, kept for inspection, and what there is to say of it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
-from basicsr.utils import imwrite, tensor2img
 from torch import Tensor, nn
 
-from dil_plugin.basicsr.models.skipped_steps import faults
 from dil_plugin.checkpoints import save_atomically
 from dil_plugin.errors import NumericalError
 from dil_plugin.learning import MetaBatch, MetaGradient, Pair
+from dil_plugin.training.skipped_steps import faults
 
 _NAMED = 8  # files in the message; all of them stand in the dump
 _SHOWN = 8  # patches of a confounder in its picture
@@ -29,6 +30,7 @@ class SkippedBatch:
         steps: What was computed of each.
         files: The images that the patches are of, as the data set names them.
         rank: Of this process.
+        to_unit: What the network sees as RGB in [0, 1], for the pictures.
     """
 
     iteration: int
@@ -37,6 +39,7 @@ class SkippedBatch:
     steps: Sequence[MetaGradient]
     files: Sequence[str]
     rank: int = 0
+    to_unit: Callable[[Tensor], Tensor] = Tensor.float
 
     def error(self, folder: str, allowed: int) -> NumericalError:
         """Writes ``iter_K.pth`` and pictures into the folder, and says what happened; see ``NumericalError``.
@@ -88,8 +91,16 @@ class SkippedBatch:
         pairs = {**{f'confounder_{k + 1}': pair for k, pair in enumerate(last.confounders)}, 'query': last.query}
         for part, pair in pairs.items():
             if pair is not None:
-                imwrite(_picture(pair), os.path.join(folder, f'{name}_{part}.png'))
+                cv2.imwrite(os.path.join(folder, f'{name}_{part}.png'), self._picture(pair))
         return path
+
+    def _picture(self, pair: Pair) -> np.ndarray:
+        """Distorted patches above their clean ones, uint8 BGR; pixels that are not finite are black."""
+        lq, gt = (self.to_unit(images[:_SHOWN].detach().float()).cpu() for images in pair)
+        lq = nn.functional.interpolate(lq, size=gt.shape[-2:], mode='nearest')
+        rows = torch.cat([torch.cat(list(images), -1) for images in (lq, gt)], -2).nan_to_num(0, 0, 0)
+        pixels = rows.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+        return np.ascontiguousarray(pixels[..., ::-1])
 
 
 def _stored(pair: Pair | None) -> dict[str, Tensor] | None:
@@ -98,11 +109,3 @@ def _stored(pair: Pair | None) -> dict[str, Tensor] | None:
 
 def _on_cpu(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach().cpu()
-
-
-def _picture(pair: Pair) -> Any:
-    """Distorted patches above their clean ones; pixels that are not finite are black."""
-    gt = pair.gt[:_SHOWN].detach().float().cpu()
-    lq = nn.functional.interpolate(pair.lq[:_SHOWN].detach().float().cpu(), size=gt.shape[-2:], mode='nearest')
-    rows = [torch.cat(list(images), -1) for images in (lq, gt)]
-    return tensor2img(torch.cat(rows, -2).nan_to_num(0, 0, 0))

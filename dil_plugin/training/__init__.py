@@ -1,0 +1,1 @@
+"""What a training run consists of beside the method, for any framework: numbers that are watched, steps left out."""

@@ -1,0 +1,30 @@
+"""Counters of steps that were left out."""
+
+import torch
+
+from dil_plugin.learning import MetaGradient
+from dil_plugin.training.skipped_steps import SkippedSteps
+
+
+def test_counting_in_a_row():
+    skipped = SkippedSteps(['a', 'b'], 3, torch.device('cpu'))
+
+    def count(inner, outer, faulty):
+        skipped.count(MetaGradient([], torch.tensor(inner), torch.tensor(outer)), torch.tensor(faulty))
+        return skipped.too_many()
+
+    nan = float('nan')
+    assert not count([nan, 1.], 1., True)
+    assert not count([nan, nan], nan, True)
+    assert not count([1., 1.], 1., False)
+    assert not count([1., 1.], 1., True)
+    assert not count([1., 1.], nan, True)
+    total, message = skipped.read()
+    assert total == 4
+    assert message == ('4 steps were skipped since the last line of the log; not finite: inner loss of a (2), '
+                       'inner loss of b (1), outer loss (2), gradient alone (1).')
+    assert skipped.read() == (4, '')
+    assert count([1., nan], 1., True)
+    assert skipped.read() == (5, '1 steps were skipped since the last line of the log; not finite: '
+                                 'inner loss of b (1).')
+    assert not count([1., 1.], 1., False)
