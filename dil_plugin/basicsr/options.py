@@ -19,9 +19,17 @@ from dil_plugin.basicsr.checks.pretrained import check_pretrained
 from dil_plugin.basicsr.checks.required_options import MODEL, check_names, check_required, check_values
 from dil_plugin.basicsr.checks.step_options import check_step_options
 from dil_plugin.basicsr.data.amounts import check_batches, check_crop_borders
+from dil_plugin.basicsr.data.basicsr_sets import (
+    check_basicsr_set,
+    check_normalisation,
+    check_roots,
+    complete_defaults,
+    of_basicsr,
+    restores_images,
+)
 from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
 from dil_plugin.basicsr.data.options import parse_dataset_options
-from dil_plugin.basicsr.data.paired_images import check_paired_images, check_roots, check_skipping
+from dil_plugin.basicsr.data.paired_images import PAIRS, check_paired_images, check_skipping
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
 from dil_plugin.basicsr.resuming.training_states import DrawnSeed
@@ -141,6 +149,10 @@ def _check_data(opt: Mapping[str, Any], name: str, dataset: dict[str, Any], ours
     """Checks a data set's block and what lies in its folders, and completes the block."""
     key, kind, images = f'datasets.{name}', dataset.get('type'), 0
     check_skipping(key, dataset)
+    complete_defaults(dataset, opt.get('scale', 1))
+    if of_basicsr(kind) and (ours or restores_images(opt)):
+        measured = dataset['phase'] != 'train' or ours
+        check_normalisation(key, dataset, opt['model_type'], refuse=measured)
     if kind == DATASET:
         paths = _complete_dataset(opt, name, dataset)
         images = len(paths)
@@ -148,11 +160,13 @@ def _check_data(opt: Mapping[str, Any], name: str, dataset: dict[str, Any], ours
             check_crop_borders(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
     elif kind == PAIRED_DATASET:
         images = _complete_paired_dataset(opt, name, dataset)
-    elif ours and kind == 'PairedImageDataset':
-        paths = check_paired_images(key, dataset, opt.get('scale', 1))
+    elif kind in PAIRS:
+        paths = check_paired_images(key, dataset, opt.get('scale', 1), ours)
         images = len(paths)
-        if dataset['phase'] != 'train':
+        if ours and dataset['phase'] != 'train':
             check_crop_borders(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
+    elif of_basicsr(kind):
+        check_basicsr_set(key, dataset)
     elif ours:
         check_roots(key, dataset)
     if ours and images and dataset['phase'] == 'train' and opt['is_train']:

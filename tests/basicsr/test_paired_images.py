@@ -156,8 +156,8 @@ def test_roots_of_other_data_sets(opt, parsed):
         parsed(opt)
 
 
-def test_other_models_are_left_to_basicsr(opt, parsed):
-    opt['datasets']['val_1']['dataroot_gt'] = 'nowhere'
+def test_sizes_are_left_to_other_models(opt, parsed, pairs):
+    save(pairs / 'HR/1.png', 40, 32)
     opt['model_type'] = 'SRModel'
     del opt['train']['dil']
     parsed(opt)

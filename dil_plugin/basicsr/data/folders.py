@@ -48,7 +48,18 @@ def require_lmdb(root: str, key: str) -> None:
     """Raises DataError unless the folder has what an LMDB has, and that is not empty."""
     if not root.rstrip('/').endswith('.lmdb'):
         raise DataError(f'{key}: {root} is not an LMDB, whose folder must end with .lmdb (io_backend type lmdb)')
-    for name in ('data.mdb', 'meta_info.txt'):
+    _require_files(root, key, ('data.mdb', 'meta_info.txt'))
+
+
+def require_store(root: str, key: str) -> None:
+    """Raises DataError unless the folder holds an LMDB with records, of whatever name and without a list."""
+    _require_files(root, key, ('data.mdb', ))
+    if not _entries_of(root, key):
+        raise DataError(f'{key}: {root} holds no records')
+
+
+def _require_files(root: str, key: str, names: tuple[str, ...]) -> None:
+    for name in names:
         path = os.path.join(root, name)
         if not os.path.isfile(path):
             raise DataError(f'{key}: {root} has no {name}; tools/prepare_data.py writes it')
@@ -60,10 +71,14 @@ def require_records(root: str, key: str, listed: int) -> None:
     """Raises DataError unless an LMDB holds as many records as its ``meta_info.txt`` lists, and it lists some."""
     if not listed:
         raise DataError(f'{key}: {root}/meta_info.txt lists no images; tools/prepare_data.py writes it')
-    try:
-        with open_store(Path(root), readonly=True) as store:
-            entries = store.count()
-    except DataError as error:
-        raise DataError(f'{key}: {error}') from None
+    entries = _entries_of(root, key)
     if entries < listed:
         raise DataError(f'{key}: {root} holds {entries} records, but its meta_info.txt lists {listed}')
+
+
+def _entries_of(root: str, key: str) -> int:
+    try:
+        with open_store(Path(root), readonly=True) as store:
+            return store.count()
+    except DataError as error:
+        raise DataError(f'{key}: {error}') from None

@@ -79,7 +79,7 @@ def _files(options: DatasetOptions, key: str) -> list[str]:
     option = f'{key}.{"meta_info_file" if options.meta_info_file else "meta_info"}'
     if not os.path.isfile(listed_in):
         raise DataError(f'{option}: there is no file {listed_in}')
-    paths = [os.path.join(root, line.split(' (')[0].strip()) for line in _lines(listed_in, option)]
+    paths = [os.path.join(root, line.split(' (')[0].strip()) for line in text_lines(listed_in, option)]
     if not paths:
         raise DataError(f'{option}: {listed_in} lists no images; expected the name of one in each line')
     missing = [path for path in paths if not os.path.isfile(path)]
@@ -89,7 +89,7 @@ def _files(options: DatasetOptions, key: str) -> list[str]:
     return paths
 
 
-def _lines(path: str, key: str) -> list[str]:
+def text_lines(path: str, key: str) -> list[str]:
     """The lines of a text file that are not empty."""
     try:
         with open(path, encoding='utf-8') as file:
@@ -101,7 +101,7 @@ def _lines(path: str, key: str) -> list[str]:
 def _lmdb_keys(options: DatasetOptions, key: str) -> list[str]:
     root = options.dataroot_gt
     require_lmdb(root, f'{key}.dataroot_gt')
-    lines = _lines(os.path.join(root, 'meta_info.txt'), f'{key}.dataroot_gt')
+    lines = text_lines(os.path.join(root, 'meta_info.txt'), f'{key}.dataroot_gt')
     matches = []
     for number, line in enumerate(lines, 1):
         match = _META_LINE.fullmatch(line)

@@ -1,4 +1,4 @@
-"""What can be wrong with BasicSR's own data sets of pairs, found out before anything is made."""
+"""What can be wrong with the pairs of BasicSR's own data sets, found out before anything is made."""
 
 import os
 import sys
@@ -6,37 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dil_plugin.basicsr.data.folders import image_files, require_lmdb, require_records
-from dil_plugin.basicsr.data.image_list import HEADERS, image_size, no_folder
+from dil_plugin.basicsr.data.basicsr_sets import check_basicsr_set
+from dil_plugin.basicsr.data.folders import image_files
+from dil_plugin.basicsr.data.image_list import HEADERS, image_size, text_lines
 from dil_plugin.basicsr.data.options import check_on_bad_image
 from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DataError, OptionError
 
 Size = tuple[int, int]
+Sided = tuple[tuple[str, Size | None], tuple[str, Size | None]]
+PAIRS = ('PairedImageDataset', 'RealESRGANPairedDataset')
+"""BasicSR's data sets of pairs of images."""
 _SKIPPING = ('DistortionAugmentedDataset', 'PairedConfounderDataset', 'PairedImageDataset')
-
-
-def check_roots(key: str, dataset: Mapping[str, Any]) -> None:
-    """Raises unless all that a block of any of BasicSR's data sets names is there.
-
-    Args:
-        key: Where the block stands, as in ``datasets.val_1``.
-        dataset: The block.
-
-    Raises:
-        DataError: A ``dataroot_…`` or list of images that is given does not exist.
-        OptionError: One that should be a path is none.
-    """
-    for name, value in dataset.items():
-        is_root = name.startswith('dataroot')
-        if value is None or not (is_root or name in ('meta_info_file', 'meta_info')):
-            continue
-        if not isinstance(value, str):
-            raise OptionError(f'{key}.{name}: expected a path, got {value!r}')
-        if is_root and not os.path.isdir(value):
-            raise DataError(f'{key}.{name}: {no_folder(value)}')
-        if not is_root and not os.path.isfile(value):
-            raise DataError(f'{key}.{name}: there is no file {value}')
 
 
 def check_skipping(key: str, dataset: Mapping[str, Any]) -> None:
@@ -50,8 +31,8 @@ def check_skipping(key: str, dataset: Mapping[str, Any]) -> None:
                           f'{", ".join(_SKIPPING)}')
 
 
-def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> list[str]:
-    """Raises unless a PairedImageDataset block has pairs, and of sizes that fit the scale.
+def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int, ours: bool = True) -> list[str]:
+    """Raises unless a PairedImageDataset block, or a RealESRGANPairedDataset's, has pairs, of sizes that fit the scale.
 
     In training a target must be ``scale`` times its input in both directions, and hold a patch of ``gt_size``. In
     validation it may be somewhat larger, and BasicSR cuts that off, as long as ``scale`` is the nearest whole factor.
@@ -61,6 +42,8 @@ def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> lis
         key: Where the block stands.
         dataset: The block.
         scale: Clean size divided by distorted size.
+        ours: Whether DILModel reads them. Others may have a use for pairs that do not fit: sizes are not looked at, nor
+            backends of others.
 
     Returns:
         The paths, or keys, of the targets.
@@ -69,12 +52,11 @@ def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> lis
         DataError: Images are missing, have no partner, or sizes do not fit.
         OptionError: An option is missing or wrong.
     """
-    for name in ('dataroot_gt', 'dataroot_lq', 'io_backend'):
-        if dataset.get(name) is None:
-            raise OptionError(f'{key}.{name}: missing; PairedImageDataset needs it')
-    check_roots(key, dataset)
-    backend = dataset['io_backend'].get('type') if isinstance(dataset['io_backend'], Mapping) else None
+    check_basicsr_set(key, dataset)
+    backend = dataset['io_backend']['type']
     if backend not in ('disk', 'lmdb'):
+        if not ours:
+            return []
         raise OptionError(f'{key}.io_backend.type: got {backend!r}; allowed: disk, lmdb')
     if dataset.get('phase') == 'train':
         size = dataset.get('gt_size')
@@ -82,8 +64,8 @@ def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> lis
             raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got {size!r}')
         if size % scale:
             raise OptionError(f'{key}.gt_size: {size} is not a multiple of scale {scale}')
-    pairs, targets = _records(key, dataset) if backend == 'lmdb' else _files(key, dataset)
-    for (lq, lq_size), (gt, gt_size) in pairs:
+    pairs, targets = _records(key, dataset, ours) if backend == 'lmdb' else _files(key, dataset)
+    for (lq, lq_size), (gt, gt_size) in pairs if ours else ():
         reason = None if lq_size is None or gt_size is None else _problem(lq_size, gt_size, dataset, scale)
         if reason:
             raise DataError(f'{key}: {gt} of dataroot_gt has {_text(gt_size)} pixels and {lq} of dataroot_lq '
@@ -91,13 +73,12 @@ def check_paired_images(key: str, dataset: Mapping[str, Any], scale: int) -> lis
     return targets
 
 
-Sided = tuple[tuple[str, Size | None], tuple[str, Size | None]]
-
-
 def _files(key: str, dataset: Mapping[str, Any]) -> tuple[list[Sided], list[str]]:
     from basicsr.data.data_util import paired_paths_from_folder, paired_paths_from_meta_info_file
     roots = [dataset['dataroot_lq'], dataset['dataroot_gt']]
     template = dataset.get('filename_tmpl', '{}')
+    if dataset['type'] == 'RealESRGANPairedDataset' and dataset.get('meta_info') is not None:
+        return _listed_pairs(key, dataset)
     for name in ('dataroot_lq', 'dataroot_gt') if dataset.get('meta_info_file') is None else ():
         _tell_left_out(dataset[name], f'{key}.{name}', dataset.get('on_bad_image') == 'skip')
     try:
@@ -108,12 +89,29 @@ def _files(key: str, dataset: Mapping[str, Any]) -> tuple[list[Sided], list[str]
     except AssertionError as error:  # BasicSR's words: how many there are, or which one has no partner
         raise DataError(f'{key}: {error} (dataroot_lq {roots[0]}, dataroot_gt {roots[1]}, filename_tmpl '
                         f"'{template}')") from None
-    except (IndexError, KeyError, ValueError):
+    except (AttributeError, IndexError, KeyError, ValueError):
         raise OptionError(f"{key}.filename_tmpl: got {template!r}; expected the input's name with {{}} for that of the "
                           'target') from None
     if not found:
         raise DataError(f'{key}.dataroot_gt: {roots[1]} holds no images')
-    pairs = [(pair['lq_path'], pair['gt_path']) for pair in found]
+    return _sided(key, [(pair['lq_path'], pair['gt_path']) for pair in found])
+
+
+def _listed_pairs(key: str, dataset: Mapping[str, Any]) -> tuple[list[Sided], list[str]]:
+    """Those of RealESRGANPairedDataset's list, with lines of the form GT, LQ."""
+    pairs = []
+    for number, line in enumerate(text_lines(dataset['meta_info'], f'{key}.meta_info'), 1):
+        names = line.split(', ')
+        if len(names) != 2:
+            raise DataError(f'{key}.meta_info: {dataset["meta_info"]}, line {number}: expected TARGET, INPUT, got '
+                            f'{line!r}')
+        pairs.append((os.path.join(dataset['dataroot_lq'], names[1]), os.path.join(dataset['dataroot_gt'], names[0])))
+    if not pairs:
+        raise DataError(f'{key}.meta_info: {dataset["meta_info"]} lists no images')
+    return _sided(key, pairs)
+
+
+def _sided(key: str, pairs: list[tuple[str, str]]) -> tuple[list[Sided], list[str]]:
     missing = next((path for pair in pairs for path in pair if not os.path.isfile(path)), None)
     if missing is not None:
         raise DataError(f'{key}: there is no image {missing}')
@@ -128,17 +126,18 @@ def _tell_left_out(root: str, key: str, skip: bool) -> None:
                          f'(on_bad_image: skip); the first is {others[0]}.\n')
 
 
-def _records(key: str, dataset: Mapping[str, Any]) -> tuple[list[Sided], list[str]]:
-    sizes: dict[str, dict[str, Size]] = {}
+def _records(key: str, dataset: Mapping[str, Any], ours: bool) -> tuple[list[Sided], list[str]]:
+    sizes: dict[str, dict[str, Size | None]] = {}
     for name in ('dataroot_lq', 'dataroot_gt'):
         root = dataset[name]
-        require_lmdb(root, f'{key}.{name}')
+        if not ours:  # BasicSR reads no more of a line than the key
+            lines = text_lines(os.path.join(root, 'meta_info.txt'), f'{key}.{name}')
+            sizes[name] = {line.split('.')[0]: None for line in lines}
+            continue
         try:
-            records = read_meta(Path(root))
+            sizes[name] = {record.key: (record.height, record.width) for record in read_meta(Path(root))}
         except DataError as error:
             raise DataError(f'{key}.{name}: {error}') from None
-        require_records(root, f'{key}.{name}', len(records))
-        sizes[name] = {record.key: (record.height, record.width) for record in records}
     lqs, gts = sizes['dataroot_lq'], sizes['dataroot_gt']
     alone = sorted(lqs.keys() ^ gts.keys())
     if alone:

@@ -178,8 +178,10 @@ class PairedImages(Loader, frozen=True, kw_only=True):
     meta_info_file: Annotated[str | None, Meta(description='A text file of names of targets, one a line, to take of '
                                                'the folders.')] = None
     color: Annotated[Literal['y'] | None, Meta(description='y: luma alone, one channel.')] = None
-    mean: Annotated[list[float] | None, Meta(description='Subtracted from both, by channel; with std.')] = None
-    std: Annotated[list[float] | None, Meta(description='Divides both, by channel.')] = None
+    mean: Annotated[list[float] | None, Meta(description='Only one that changes nothing, 0 for each channel: nothing '
+                                             'undoes it in metrics and pictures. Normalise in the network, as EDSR '
+                                             'and SwinIR do.')] = None
+    std: Annotated[list[float] | None, Meta(description='Likewise, 1 for each channel.')] = None
 
 
 WITHOUT_EFFECT: dict[str, dict[str, str]] = {
