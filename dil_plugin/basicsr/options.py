@@ -36,7 +36,7 @@ from dil_plugin.basicsr.resuming.training_states import DrawnSeed
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
 from dil_plugin.basicsr.yaml_options.layout import misplaced, seed_given
 from dil_plugin.basicsr.yaml_options.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
-from dil_plugin.distortions import DistortionSet, parse_distortions
+from dil_plugin.distortions import DistortionSet, parse_distortions, scaling_entry
 from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
 from dil_plugin.options import did_you_mean
@@ -118,8 +118,8 @@ def complete_options(opt: dict[str, Any]) -> None:
         expected = opt.get('scale', 1)
         if isinstance(distortions, DistortionSet) and distortions.scale != expected:
             raise OptionError(f'scale: {expected}, but the confounders of the distortions block divide the resolution '
-                              f'by {distortions.scale}; set scale in its entries (where the type has it) or at the top '
-                              'level')
+                              f'by {distortions.scale}; allowed: scale: {distortions.scale} at the top level, or '
+                              f'{scaling_entry(opt["distortions"], expected)}')
         _check_batch_size(opt, dil, distortions)
         _check_use_of_pairs(opt, dil)
     elif opt['is_train'] and 'dil' in (opt.get('train') or {}):
@@ -279,7 +279,7 @@ def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]
                          distortions.labels[0])
     if distortions.scale != options.scale:
         raise OptionError(f'{key}.distortions: they divide the resolution by {distortions.scale}, but scale is '
-                          f'{options.scale}')
+                          f'{options.scale}; allowed: {scaling_entry(dataset["distortions"], options.scale)}')
     if train and distortions.min_size > options.synthesis_size:
         names = ', '.join(dict.fromkeys(d.label for d in distortions))
         option = 'gt_size' if options.crop_pad_size is None else 'crop_pad_size'

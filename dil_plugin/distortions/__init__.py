@@ -45,6 +45,7 @@ from dil_plugin.distortions.noise import GaussianNoise, PoissonNoise
 from dil_plugin.distortions.rain import HeavyRain, RainStreaks
 from dil_plugin.distortions.real_esrgan import RealESRGAN
 from dil_plugin.distortions.resize import Downsample, Resize
+from dil_plugin.distortions.scaling import scaling_entry
 
 __all__ = [
     'DISTORTION_REGISTRY',
@@ -72,5 +73,6 @@ __all__ = [
     'draw',
     'parse_distortions',
     'per_sample',
+    'scaling_entry',
     'usm_sharpen',
 ]

@@ -124,7 +124,7 @@ OPTIONS = [
     option('datasets/train/batch_size_per_gpu', None, f'{TRAIN}.batch_size_per_gpu', 'missing'),
     option('datasets/train/batch_size_per_gpu', 2.5, f'{TRAIN}.batch_size_per_gpu', '2.5', '>= 1'),
     option('datasets/train/num_worker_per_gpu', -1, f'{TRAIN}.num_worker_per_gpu', '-1', '>= 0'),
-    option('datasets/train/dataset_enlarge_ratio', 0, f'{TRAIN}.dataset_enlarge_ratio', '0', '>= 1'),
+    option('datasets/train/dataset_enlarge_ratio', 0, f'{TRAIN}.dataset_enlarge_ratio', '0', '> 0'),
     option('datasets/train/use_hflip', 'maybe', f'{TRAIN}.use_hflip', 'maybe', 'true or false'),
     option('datasets/train/type', 'PairedImagesDataset', f'{TRAIN}.type', "did you mean 'PairedImageDataset'"),
     option('datasets/train/dataroot_gt', '/no/such/folder', f'{TRAIN}.dataroot_gt', '/no/such/folder', 'no folder'),

@@ -36,7 +36,9 @@ class LoaderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                                  )] = 'error'
     num_worker_per_gpu: Annotated[Count, Meta(description='Data workers (BasicSR).')] = 0
     batch_size_per_gpu: Annotated[Size, Meta(description='Samples per iteration (BasicSR).')] = 1
-    dataset_enlarge_ratio: Annotated[Size, Meta(description='Repeats of the data per epoch (BasicSR).')] = 1
+    dataset_enlarge_ratio: Annotated[Annotated[float, Meta(gt=0)],
+                                     Meta(description='Repeats of the data per epoch (BasicSR); below 1 that share of '
+                                          'the images, its first ones, is all that is ever used.')] = 1
     prefetch_mode: Annotated[Literal['cpu', 'cuda'] | None,
                              Meta(description='cuda: the next batch is copied to the GPU while this one is computed; '
                                   'needs pin_memory, and has no effect on a CPU. cpu: a thread collects batches ahead '
@@ -86,12 +88,35 @@ class DatasetOptions(LoaderOptions, frozen=True, forbid_unknown_fields=True, kw_
         return self.meta_info_file or self.meta_info
 
 
+NO_OPTIONS = {
+    'DistortionAugmentedDataset': {
+        'dataroot_lq': 'clean images only', 'filename_tmpl': 'clean images only', 'mean': 'images stay in [0, 1]',
+        'std': 'images stay in [0, 1]', 'color': 'images are RGB',
+    },
+    'PairedConfounderDataset': {
+        **dict.fromkeys(('dataroot_lq', 'dataroot_gt', 'filename_tmpl', 'meta_info_file'),
+                        'it stands in the entries of confounders'),
+        'mean': 'images stay in [0, 1]', 'std': 'images stay in [0, 1]', 'color': 'images are RGB',
+    },
+}
+"""Options of BasicSR's data sets of pairs that ours have no use for, and why; YAML files that were one of those have
+them."""
+
+
+def refuse_options_of_others(raw: Mapping[str, Any], kind: str, key: str) -> None:
+    """Raises OptionError for an option that only a data set of BasicSR's has, and says what to do."""
+    for name, reason in NO_OPTIONS[kind].items():
+        if name in raw:
+            raise OptionError(f'{key}.{name}: got {raw[name]!r}, but {kind} takes none ({reason}: remove it)')
+
+
 def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
     """The typed options of a data set block.
 
     Raises:
         OptionError: An option is unknown or wrong, or ``gt_size`` is not a multiple of ``scale``.
     """
+    refuse_options_of_others(raw, 'DistortionAugmentedDataset', key)
     options = convert(raw, DatasetOptions, key)
     if options.meta_info is not None and options.meta_info_file is not None:
         raise OptionError(f'{key}.meta_info: {options.meta_info}, but meta_info_file is there too; allowed: one of '

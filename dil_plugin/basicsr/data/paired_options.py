@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from dil_plugin.basicsr.data.options import LoaderOptions, Size, check_backend, check_on_bad_image, check_patch_size
+from dil_plugin.basicsr.data.options import (
+    LoaderOptions,
+    Size,
+    check_backend,
+    check_on_bad_image,
+    check_patch_size,
+    refuse_options_of_others,
+)
 from dil_plugin.errors import OptionError
 from dil_plugin.options import convert, did_you_mean
 
@@ -97,6 +104,7 @@ def parse_paired_options(raw: Mapping[str, Any], key: str) -> tuple[PairedDatase
     Raises:
         OptionError: An option is unknown, wrong or missing, a layout is unknown, or a name stands twice.
     """
+    refuse_options_of_others(raw, 'PairedConfounderDataset', key)
     options = convert(raw, PairedDatasetOptions, key)
     check_backend(options.io_backend, f'{key}.io_backend')
     check_on_bad_image(options.on_bad_image, options.phase, key)

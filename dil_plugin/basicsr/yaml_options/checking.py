@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dil_plugin.basicsr.data.options import DatasetOptions
+from dil_plugin.basicsr.data.options import DatasetOptions, refuse_options_of_others
 from dil_plugin.basicsr.yaml_options.blocks import (
     ADDED,
     WITHOUT_EFFECT,
@@ -45,6 +45,8 @@ def refuse_unknown_options(opt: Mapping[str, Any]) -> None:
         for name in one.options:
             if name in reasons and name not in one.cls.__struct_fields__:
                 sys.stderr.write(f'Note: {one.key}{"." if one.key else ""}{name} has no effect: {reasons[name]}.\n')
+        if one.cls is DatasetOptions:
+            refuse_options_of_others(one.options, one.options['type'], one.key)
         with _naming_the_top_level():
             _refuse_misplaced(one)
             refuse_unknown(one.known(), one.cls, one.key)

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+import yaml
 
 from dil_plugin.errors import DataError, OptionError
 
@@ -203,3 +204,52 @@ def test_an_option_of_the_step_in_the_dil_block(base, parsed):
     base['train']['dil']['amp'] = 'bf16'
     with pytest.raises(OptionError, match=r"^train\.dil: unknown option 'amp'; it belongs to train$"):
         parsed(base)
+
+
+@pytest.mark.parametrize(('name', 'value', 'words'), [
+    ('dataroot_lq', 'x', 'clean images only: remove it'), ('filename_tmpl', '{}', 'clean images only: remove it'),
+    ('mean', [0, 0, 0], r'images stay in \[0, 1\]: remove it'), ('color', 'y', 'images are RGB: remove it'),
+])
+@pytest.mark.parametrize('model', ['DILModel', 'SRModel'])
+def test_an_option_of_pairs_at_clean_images(base, parsed, model, name, value, words):
+    base['model_type'] = model
+    base['datasets']['train'][name] = value
+    with pytest.raises(OptionError, match=rf'^datasets\.train\.{name}: got .*DistortionAugmentedDataset .*{words}'):
+        parsed(base)
+
+
+@pytest.mark.parametrize(('name', 'value', 'words'), [
+    ('dataroot_lq', 'x', 'in the entries of confounders: remove it'),
+    ('filename_tmpl', '{}', 'in the entries of confounders: remove it'),
+    ('std', [1, 1, 1], r'images stay in \[0, 1\]: remove it'),
+])
+def test_an_option_of_pairs_at_sets_of_pairs(base, parsed, crops, name, value, words):
+    del base['distortions']
+    train = base['datasets']['train']
+    train['type'] = 'PairedConfounderDataset'
+    train['confounders'] = [{'name': 'a', 'dataroot_lq': str(crops), 'dataroot_gt': train.pop('dataroot_gt')}]
+    base['train']['dil'] = {'variant': 'erm'}
+    parsed(base)
+    train[name] = value
+    with pytest.raises(OptionError, match=rf'^datasets\.train\.{name}: got .*PairedConfounderDataset .*{words}'):
+        parsed(base)
+
+
+def test_confounders_that_keep_the_resolution(base, parsed):
+    """The message has an entry that works in their place."""
+    base.update(scale=2, network_g={'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 2})
+    with pytest.raises(OptionError, match=r'^scale: 2, but .* by 1; allowed: scale: 1 at the top level, or entries .*'
+                                          r'Downsample, RealESRGAN or Compose, as in - {') as error:
+        parsed(base)
+    base['distortions'] = yaml.safe_load(str(error.value).partition('as in ')[2])
+    parsed(base)
+    base['datasets']['val_1'] = {**base['datasets']['train'], 'name': 'val', 'distortions': [{'type': 'GaussianNoise',
+                                                                                              'sigma': 5}]}
+    with pytest.raises(OptionError, match=r'^datasets\.val_1\.distortions: .* by 1, .* scale is 2; allowed: entries'):
+        parsed(base)
+
+
+def test_a_fraction_of_the_data_per_epoch(base, parsed, crops):
+    """One type for all data sets, that of BasicSR's sampler."""
+    base['datasets']['train']['dataset_enlarge_ratio'] = 1.5
+    assert parsed(base)['datasets']['train']['dataset_enlarge_ratio'] == 1.5
