@@ -30,6 +30,9 @@ class NetworkNotes(msgspec.Struct, frozen=True, kw_only=True):
     scale: Annotated[int, Meta(ge=1, description='Output size divided by input size.')] = 1
     iteration: Annotated[int | None, Meta(description='Training iterations; none: the end of training.')] = None
     outputs: Annotated[str, Meta(description='Which of several outputs is the image: all | first | last.')] = 'all'
+    window_size: Annotated[Annotated[int, Meta(ge=1)] | None,
+                           Meta(description='val.window_size: the sides that the network takes are multiples of it.'
+                                )] = None
     dil: Annotated[dict[str, Any] | None, Meta(description='The train.dil block.')] = None
     distortions: Annotated[list[Any] | None, Meta(description='The confounders, as in the YAML.')] = None
     confounders: Annotated[list[str], Meta(description="The confounders' names.")] = []
@@ -51,12 +54,12 @@ def notes_of_training(opt: Mapping[str, Any], iteration: int | None, confounders
         iteration: Training iterations so far; None at the end of training, whose last iteration is ``total_iter``.
         confounders: Their labels.
     """
-    train = opt.get('train') or {}
+    train, val = opt.get('train') or {}, opt.get('val') or {}
     notes = NetworkNotes(
         version=dil_plugin.__version__, name=opt.get('name', ''), network_g=opt['network_g'], scale=opt.get('scale', 1),
         iteration=train.get('total_iter') if iteration is None else iteration, dil=train.get('dil'),
-        outputs=(train.get('dil') or {}).get('outputs', 'all'), distortions=opt.get('distortions'),
-        confounders=confounders, custom_imports=opt.get('custom_imports') or [])
+        outputs=(train.get('dil') or {}).get('outputs', 'all'), window_size=val.get('window_size'),
+        distortions=opt.get('distortions'), confounders=confounders, custom_imports=opt.get('custom_imports') or [])
     plain: dict[str, Any] = msgspec.to_builtins(notes)
     return plain
 

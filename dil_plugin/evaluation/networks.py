@@ -1,21 +1,20 @@
 """Trained networks, built from what their checkpoints say about them."""
 
-import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from dil_plugin.checkpoints import NetworkNotes, load_checkpoint, read_notes, select_parameters
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning.objective import OUTPUTS, select_outputs
+from dil_plugin.networks.size_needs import SizeNeeds, input_channels, size_needs
 from dil_plugin.options import did_you_mean
-from dil_plugin.padding import pad_to_multiple
 from dil_plugin.yaml_files import read_yaml
-
-_UNSHUFFLED = {1: 4, 2: 2}  # BasicSR's RRDBNet divides the resolution by this at these scales
 
 
 class RestorationNetwork:
@@ -25,11 +24,11 @@ class RestorationNetwork:
         name: The architecture.
         options: Its ``network_g`` block.
         scale: Output size divided by input size.
-        multiple: Input sides are padded to multiples of this (windows of SwinIR, un-shuffling of RRDBNet).
         channels: Of the input, 3 or 1.
         module: The network, in evaluation mode.
         notes: What the checkpoint says about its training; None where it says nothing.
         param_key: Which of the checkpoint's parameters these are.
+        window_size: What the training's ``val.window_size`` says of the sides that the network takes, or None.
     """
 
     def __init__(self,
@@ -38,21 +37,32 @@ class RestorationNetwork:
                  scale: int = 1,
                  outputs: str = 'all',
                  notes: NetworkNotes | None = None,
-                 param_key: str = 'params') -> None:
+                 param_key: str = 'params',
+                 window_size: int | None = None) -> None:
         self.module = module.eval().requires_grad_(False)
         self.name = str(options.get('type', type(module).__name__))
         self.options = dict(options)
         self.scale = scale
-        self.multiple = _multiple(options, scale)
-        self.channels = int(options.get('num_in_ch', options.get('in_chans', 3)))
+        self.channels = input_channels(options)
         self.outputs = outputs
         self.notes = notes
         self.param_key = param_key
+        self.window_size = window_size
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.module.parameters()).device
+
+    @cached_property
+    def needs(self) -> SizeNeeds:
+        """What sizes it takes; where its options do not say that, it is tried on a few small images."""
+        return size_needs(self.module, self.options, self.window_size, self.channels, self.outputs)
+
+    @property
+    def multiple(self) -> int:
+        """Input sides are padded to multiples of this (windows of SwinIR, un-shuffling of RRDBNet)."""
+        return self.needs.multiple_of
 
     @property
     def parameters(self) -> int:
@@ -63,8 +73,8 @@ class RestorationNetwork:
     def __call__(self, batch: Tensor) -> Tensor:
         """Restores a batch.
 
-        Sides that are no multiple of ``multiple`` are padded by reflection, below and on the right, and the result is
-        cropped, as BasicSR's SwinIRModel does it.
+        An image of a size that the network does not take is padded by reflection, below and on the right, and the
+        result cropped, as BasicSR's SwinIRModel does it; ``DILModel`` validates in the same way.
 
         Args:
             batch: ``(B, channels, H, W)`` float32 in [0, 1], RGB, on the network's device.
@@ -78,13 +88,13 @@ class RestorationNetwork:
         if batch.shape[1] != self.channels:
             raise OptionError(f'{self.name}: takes images of {self.channels} channels, got {batch.shape[1]}')
         height, width = batch.shape[-2:]
-        output = select_outputs(self.module(pad_to_multiple(batch, self.multiple)), self.outputs)[-1]
-        padded = (height + -height % self.multiple, width + -width % self.multiple)
+        output = select_outputs(self.module(self.needs.pad(batch)), self.outputs)[-1]
+        padded = (self.needs.padded(height), self.needs.padded(width))
         expected = (padded[0] * self.scale, padded[1] * self.scale)
         if output.shape[-2:] != expected:
             raise OptionError(f'{self.name}: returns {tuple(output.shape[-2:])} for an input of {padded}, which is not '
                               f'its scale {self.scale}; the scale of the checkpoint or of --opt is wrong')
-        return output[..., :height * self.scale, :width * self.scale].float()
+        return self.needs.crop(output, height, width).float()
 
 
 def load_network(checkpoint: Path,
@@ -116,7 +126,8 @@ def load_network(checkpoint: Path,
         raise DataError(f'{checkpoint}: its parameters are not those of {given.network_g.get("type")} with the options '
                         f'{ {k: v for k, v in given.network_g.items() if k != "type"} }: {differences}')
     module.load_state_dict(state, strict=True)
-    return RestorationNetwork(module.to(device), given.network_g, given.scale, given.outputs, notes, key)
+    return RestorationNetwork(module.to(device), given.network_g, given.scale, given.outputs, notes, key,
+                              given.window_size)
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -165,14 +176,16 @@ def _options_of(notes: NetworkNotes | None, options: Path | None) -> NetworkNote
     if raw.get('custom_imports'):
         from dil_plugin.basicsr.options import import_modules
         import_modules(raw)
+    window_size = _window_size(raw, options)
     if notes is not None:
-        return notes
+        return msgspec.structs.replace(notes, window_size=window_size) if window_size else notes
     if not isinstance(raw.get('network_g'), Mapping):
         raise OptionError(f'--opt: {options} has no network_g block')
     scale = raw.get('scale', 1)
     if not isinstance(scale, int) or scale < 1:
         raise OptionError(f'--opt: {options}: scale: expected an integer >= 1, got {scale!r}')
-    return NetworkNotes(network_g=dict(raw['network_g']), scale=scale, outputs=_outputs(raw, options))
+    return NetworkNotes(network_g=dict(raw['network_g']), scale=scale, outputs=_outputs(raw, options),
+                        window_size=window_size)
 
 
 def _outputs(raw: Mapping[str, Any], options: Path | None) -> str:
@@ -185,15 +198,17 @@ def _outputs(raw: Mapping[str, Any], options: Path | None) -> str:
     return str(outputs)
 
 
+def _window_size(raw: Mapping[str, Any], options: Path | None) -> int | None:
+    """The option ``val.window_size``, where there is such a block."""
+    val = raw.get('val')
+    size = val.get('window_size') if isinstance(val, Mapping) else None
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise OptionError(f'--opt: {options}: val.window_size: expected an integer >= 1, got {size!r}')
+    return size
+
+
 def _read_options(path: Path) -> dict[str, Any]:
     raw = read_yaml(path, '--opt')
     if not isinstance(raw, dict):
         raise OptionError(f'--opt: {path} is not a BasicSR options file')
     return raw
-
-
-def _multiple(options: Mapping[str, Any], scale: int) -> int:
-    window = options.get('window_size')
-    sides = [window] if isinstance(window, int) else [side for side in window or () if isinstance(side, int)]
-    unshuffled = _UNSHUFFLED.get(scale, 1) if options.get('type') in ('RRDBNet', 'RRDBNet_basicsr') else 1
-    return math.lcm(*sides, unshuffled)

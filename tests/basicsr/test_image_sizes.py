@@ -8,9 +8,12 @@ import pytest
 import torch
 from basicsr.data import build_dataset
 from basicsr.models import build_model
+from basicsr.utils.registry import ARCH_REGISTRY
 
 from dil_plugin.basicsr.data.draw_sampler import Draw
-from dil_plugin.errors import DataError
+from dil_plugin.errors import DataError, OptionError
+from dil_plugin.evaluation.networks import load_network
+from dil_plugin.networks.size_needs import SizeNeeds
 
 RANDOM = np.random.default_rng(2)
 
@@ -88,3 +91,90 @@ def test_networks_with_windows_take_any_size(base, parsed, sides, padded):
         missing = ((0, 0), (0, padded[0] - sides[0]), (0, padded[1] - sides[1]))
         theirs = np.pad(lq[0].numpy(), missing, 'reflect')
         assert np.array_equal(model.net_g_ema.seen[0].numpy(), theirs)
+
+
+RRDB = {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_block': 1, 'num_grow_ch': 2}
+
+
+@ARCH_REGISTRY.register()
+class HalvesThreeTimesForTest(torch.nn.Module):
+    """Takes multiples of 8, as Restormer does, and fails elsewhere; says so by no option."""
+
+    def __init__(self, scale=1):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(192, 192 * scale**2, 3, padding=1)
+        self.scale = scale
+
+    def forward(self, x):
+        return torch.nn.functional.pixel_shuffle(self.conv(torch.nn.functional.pixel_unshuffle(x, 8)), 8 * self.scale)
+
+
+@ARCH_REGISTRY.register()
+class SaysItsWindowForTest(torch.nn.Module):
+    """Windows of two sides, as those of rectangular-window transformers."""
+
+    def __init__(self, window_size=(4, 6)):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+        self.window = window_size
+
+    def forward(self, x):
+        assert not x.shape[-2] % self.window[0]
+        assert not x.shape[-1] % self.window[1]
+        return self.conv(x)
+
+
+@pytest.mark.parametrize(('network', 'scale', 'sides', 'window'), [
+    ({**RRDB, 'scale': 1}, 1, (17, 23), None), ({**RRDB, 'scale': 2}, 2, (17, 23), None),
+    ({**RRDB, 'scale': 1}, 1, (1, 2), None), ({'type': 'HalvesThreeTimesForTest'}, 1, (17, 23), None),
+    ({'type': 'HalvesThreeTimesForTest'}, 1, (17, 23), 16),
+    ({'type': 'HalvesThreeTimesForTest', 'scale': 2}, 2, (3, 9), None),
+    ({'type': 'SaysItsWindowForTest', 'window_size': [4, 6]}, 1, (17, 23), None),
+])
+def test_validation_gives_what_restoring_gives(base, parsed, tmp_path, network, scale, sides, window):
+    """To the bit, for networks that do not take the image's size; the checkpoint says all that is needed."""
+    base.update(network_g=network, scale=scale)
+    base['datasets']['train']['gt_size'] = 24 if scale == 1 else 32
+    if scale > 1:
+        base['distortions'] = [{'type': 'Downsample', 'scale': scale}]
+    if window is not None:
+        base['val'] = {'val_freq': 4, 'save_img': False, 'window_size': window}
+    model = build_model(parsed(base))
+    lq = torch.rand(1, 3, *sides)
+    with pytest.raises((AssertionError, RuntimeError)):
+        model.net_g(lq)
+    model.feed_data({'lq': lq})
+    model.test()
+    assert model.output.shape == (1, 3, scale * sides[0], scale * sides[1])
+    assert torch.equal(model.lq, lq)
+    model.opt['path']['models'] = str(tmp_path)
+    model._save_networks(4)
+    restoring = load_network(tmp_path / 'net_g_4.pth')
+    assert torch.equal(restoring(lq), model.output)
+    assert window is None or restoring.needs == SizeNeeds(window, window)
+
+
+@pytest.mark.parametrize(('network', 'scale', 'size', 'words'), [
+    ({**RRDB, 'scale': 1}, 1, 30, ['datasets.train.gt_size: 30', '30x30', 'RRDBNet', 'multiples of 4', 'as 32']),
+    ({**RRDB, 'scale': 2}, 2, 34, ['datasets.train.gt_size: 34', '17x17', 'allowed: multiples of 4, as 36']),
+    ({'type': 'HalvesThreeTimesForTest'}, 1, 20, ['gt_size: 20', 'HalvesThreeTimesForTest', 'multiples of 8, as 24']),
+    ({'type': 'SaysItsWindowForTest', 'window_size': [4, 6]}, 1, 32, ['gt_size: 32', 'multiples of 12, as 36']),
+    ({'type': 'SwinIR', 'img_size': 16, 'window_size': 8, 'depths': [1], 'embed_dim': 4, 'num_heads': [1]}, 1, 20,
+     ['datasets.train.gt_size: 20', '20x20', 'SwinIR', 'multiples of 8, as 24']),
+])
+def test_patches_that_a_network_cannot_take_are_named_before_the_run(base, parsed, network, scale, size, words):
+    base.update(network_g=network, scale=scale)
+    base['datasets']['train']['gt_size'] = size
+    if scale > 1:
+        base['distortions'] = [{'type': 'Downsample', 'scale': scale}]
+    with pytest.raises(OptionError) as error:
+        parsed(base)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_patches_that_go_through_in_training_are_left(base, parsed):
+    """Whatever is known of other sizes: SwinIR without attention across windows of 4 takes 4 where it is told 8."""
+    base['network_g'] = {'type': 'SwinIR', 'img_size': 4, 'window_size': 8, 'depths': [1], 'embed_dim': 4,
+                         'num_heads': [1], 'upscale': 1}
+    base['datasets']['train']['gt_size'] = 4
+    parsed(base)

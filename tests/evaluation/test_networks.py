@@ -7,7 +7,7 @@ import yaml
 
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.evaluation.networks import RestorationNetwork, build_module, load_network
-from dil_plugin.padding import pad_to_multiple
+from dil_plugin.networks.size_needs import SizeNeeds
 
 SMALL = {'type': 'RRDBNetNoUpsample', 'num_feat': 4, 'num_block': 1, 'num_grow_ch': 2}
 SWINIR = {'type': 'SwinIR', 'upscale': 1, 'in_chans': 3, 'img_size': 16, 'window_size': 8, 'img_range': 1.,
@@ -48,7 +48,7 @@ def test_padding_is_by_reflection(save_network, network_g):
 
 def test_padding_beyond_what_can_be_reflected():
     tiny = images(1, 3, 2, 9)
-    padded = pad_to_multiple(tiny, 8)
+    padded = SizeNeeds(8, 8).pad(tiny)
     assert padded.shape == (1, 3, 8, 16)
     np.testing.assert_array_equal(padded[..., :9], np.pad(tiny.numpy(), [(0, 0), (0, 0), (0, 6), (0, 0)], 'edge'))
 

@@ -57,7 +57,10 @@ def box_filters(radius: int) -> RestorationNetwork:
 
 
 def block_means() -> RestorationNetwork:
-    return RestorationNetwork(Recorder(BlockMeans()), {'type': 'BlockMeans', 'window_size': 8})
+    network = RestorationNetwork(Recorder(BlockMeans()), {'type': 'BlockMeans', 'window_size': 8})
+    assert network.multiple == 8
+    network.module.seen.clear()  # of finding that out
+    return network
 
 
 @pytest.mark.parametrize(('height', 'width'), [(40, 40), (41, 63), (7, 100), (16, 17), (1, 1), (3, 33)])

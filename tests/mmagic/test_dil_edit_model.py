@@ -180,3 +180,24 @@ def test_patches_smaller_than_gt_size_are_refused(images):
 def test_gt_size_is_a_multiple_of_the_scale():
     with pytest.raises(OptionError, match=r'model\.gt_size: 33; allowed: multiples of 2'):
         build(dil={'variant': 'ps'}, gt_size=33, distortions=[{'type': 'Downsample', 'scale': 2}])
+
+
+@pytest.mark.parametrize('scale', [1, 2])
+@pytest.mark.parametrize('sides', [(13, 18), (16, 24), (1, 3)])
+def test_images_of_any_size_are_restored(scale, sides):
+    """mmagic's RRDBNet takes multiples of 4 and 2 at these scales; what is padded is BasicSR's SwinIRModel's."""
+    generator = {'type': 'RRDBNet', 'in_channels': 3, 'out_channels': 3, 'mid_channels': 4, 'num_blocks': 1,
+                 'growth_channels': 2, 'upscale_factor': scale}
+    model = build(generator=generator, distortions=[{'type': 'Downsample', 'scale': 2}] if scale == 2 else
+                  MODEL['distortions']).eval()
+    batch, multiple = torch.rand(1, 3, *sides), {1: 4, 2: 2}[scale]
+    missing = [-side % multiple for side in sides]
+    modes = ['reflect' if gap < side else 'replicate' for gap, side in zip(missing, sides, strict=True)]
+    padded = nn.functional.pad(batch, (0, 0, 0, missing[0]), modes[0]) if missing[0] else batch
+    padded = nn.functional.pad(padded, (0, missing[1], 0, 0), modes[1]) if missing[1] else padded
+    with torch.no_grad():
+        expected = model.generator(padded)[..., :scale * sides[0], :scale * sides[1]]
+        assert torch.equal(model(batch), expected)
+    if any(missing):
+        with pytest.raises((AssertionError, RuntimeError)):
+            model.generator(batch)

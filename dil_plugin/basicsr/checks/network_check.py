@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from dil_plugin.basicsr.checks.built_from import check_arguments, parameters
-from dil_plugin.basicsr.checks.network_scale import Outcome, built, check_scale, try_network
+from dil_plugin.basicsr.checks.network_scale import SMALL_SIDE, Outcome, block_needs, built, check_scale, try_network
 from dil_plugin.basicsr.yaml_options.real_esrnet_options import patch_size
 from dil_plugin.errors import OptionError
+from dil_plugin.networks.size_needs import INPUT_CHANNELS, SizeNeeds
 
 _COLOUR_SETS = ('DistortionAugmentedDataset', 'PairedConfounderDataset', 'PairedImageDataset')
-_CHANNELS_IN, _CHANNELS_OUT = ('num_in_ch', 'in_chans'), ('num_out_ch', 'out_chans')
+_CHANNELS_OUT = ('num_out_ch', 'out_chans')
 
 
 def check_network(opt: Mapping[str, Any]) -> None:
@@ -32,8 +33,11 @@ def check_network(opt: Mapping[str, Any]) -> None:
     block = opt['network_g']
     check_arguments('network_g', block, ARCH_REGISTRY.get(block['type']))
     channels = _image_channels(opt)
+    needs = block_needs(block, channels)
+    if needs is not None:
+        _check_patch_side(opt, channels, needs)
     try:
-        outcome = try_network(block, channels)
+        outcome = try_network(block, channels, None if needs is None else needs.padded(SMALL_SIDE))
     except Exception:  # of any network, which may do with a whole patch
         outcome = _whole_try(opt, channels)
     if outcome is None:
@@ -43,6 +47,23 @@ def check_network(opt: Mapping[str, Any]) -> None:
         raise OptionError(_wrong_channels(block, _CHANNELS_OUT, outcome.channels, channels)
                           or f'network_g.type: {block["type"]} gives images of {outcome.channels} channels, but those '
                              f'of the data have {channels}; allowed: a network that restores images')
+
+
+def _check_patch_side(opt: Mapping[str, Any], channels: int | None, needs: SizeNeeds) -> None:
+    """Raises OptionError where the training patches are not of a size that the network takes."""
+    block, side, scale = opt['network_g'], _patch_side(opt), opt.get('scale', 1)
+    if side is None or needs.fit(side):
+        return
+    try:
+        try_network(block, channels, side)
+    except Exception:  # of any network
+        train = opt['datasets'].get('train') or {}
+        key = 'gt_size' if opt.get('gt_size') is not None and opt['gt_size'] != train.get('gt_size') \
+            else 'datasets.train.gt_size'
+        least = f' of at least {needs.minimum}' if needs.minimum > needs.multiple_of else ''
+        raise OptionError(f'{key}: {side * scale}, of which network_g gets {side}x{side} pixels, but {block["type"]} '
+                          f'takes sides{least} that are multiples of {needs.multiple_of}; allowed: multiples of '
+                          f'{needs.multiple_of * scale}, as {needs.padded(side) * scale}') from None
 
 
 def _whole_try(opt: Mapping[str, Any], channels: int | None) -> Outcome | None:
@@ -61,9 +82,9 @@ def _whole_try(opt: Mapping[str, Any], channels: int | None) -> Outcome | None:
     except torch.OutOfMemoryError:
         return None
     except Exception as error:
-        value = next((_value(block, name) for name in _CHANNELS_IN if _value(block, name) is not None), channels)
+        value = next((_value(block, name) for name in INPUT_CHANNELS if _value(block, name) is not None), channels)
         raise OptionError(
-            _wrong_channels(block, _CHANNELS_IN, value, channels)
+            _wrong_channels(block, INPUT_CHANNELS, value, channels)
             or f'network_g: {block["type"]} cannot take training patches of {channels}x{side}x{side} '
                f'({_said(error, block)}); allowed: a network that restores one image of any size; options: '
                f'{_options(block)}') from error

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dil_plugin.errors import OptionError
+from dil_plugin.networks.size_needs import SizeNeeds, found_needs, input_channels, size_needs
 
-_SIDE = 16  # pixels of the input that is sent through the network; a multiple of its windows where it has some
+SMALL_SIDE = 16  # pixels of the input that is sent through the network, or as many as it takes
 _SCALE_OPTIONS = ('scale', 'upscale', 'upscale_factor')
 
 
@@ -56,7 +57,7 @@ def try_network(block: Mapping[str, Any], channels: int | None = None, side: int
     Args:
         block: ``network_g``.
         channels: Of the image; None: as many as the network's options say.
-        side: Of the image, in pixels; None: a small one, of whole windows where the network has some.
+        side: Of the image, in pixels; None: a small one of a size that it takes.
         device: Where it is built; None: torch's meta device, and where that does not do the CPU.
 
     Raises:
@@ -69,6 +70,26 @@ def try_network(block: Mapping[str, Any], channels: int | None = None, side: int
         if device is not None:
             raise
     return try_network(block, channels, side, 'cpu')
+
+
+def block_needs(block: Mapping[str, Any], channels: int | None = None,
+                window_size: int | None = None) -> SizeNeeds | None:
+    """What sizes the network of the block takes, found without memory or values where it can do with that.
+
+    Args:
+        block: ``network_g``.
+        channels: Of the images; None: as many as the network's options say.
+        window_size: ``val.window_size``.
+
+    Returns:
+        None where it cannot be built or tried.
+    """
+    for device in ('meta', 'cpu'):
+        with contextlib.suppress(Exception):  # of any network
+            needs = found_needs(built(block, device), block, window_size, channels)
+            if needs is not None:
+                return needs
+    return None
 
 
 def built(block: Mapping[str, Any], device: str) -> nn.Module:
@@ -97,11 +118,10 @@ def _build(block: Mapping[str, Any]) -> nn.Module:
 
 def _outcome(network: nn.Module, block: Mapping[str, Any], channels: int | None, side: int | None,
              device: str) -> Outcome:
-    window = block.get('window_size')
-    if side is None:
-        side = window * -(-_SIDE // window) if isinstance(window, int) and window > 0 else _SIDE
     if channels is None:
-        channels = next((block[name] for name in ('num_in_ch', 'in_chans') if name in block), 3)
+        channels = input_channels(block)
+    if side is None:
+        side = size_needs(network, block, channels=channels).padded(SMALL_SIDE)
     output: Tensor | Sequence[Tensor] = network(torch.zeros(1, channels, side, side, device=device))
     last = output if isinstance(output, Tensor) else list(output)[-1]
     return Outcome(last.shape[-1] / side, last.shape[-3])

@@ -26,7 +26,7 @@ from dil_plugin.learning import MetaBatch, MetaGradient, Pair, average_over_rank
 from dil_plugin.learning.distributed import CommonBuffers, take_from_first_rank
 from dil_plugin.learning.finite import begin_momentum, fused_on_gpus, keep_fused
 from dil_plugin.learning.objective import select_outputs
-from dil_plugin.padding import pad_to_multiple
+from dil_plugin.networks.size_needs import SizeNeeds, size_needs
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
 from dil_plugin.training.numerical_watch import NumericalWatch
 
@@ -60,6 +60,7 @@ class DILModel(DeployingModel, SpreadValidationModel):
             self.outputs = opt.get('train', {}).get('dil', {}).get('outputs', 'all')
         self.counterfactuals: Tensor | None = None
         self.lq: Tensor | None = None
+        self._needs: SizeNeeds | None = None
         self.pairs: Pair | None = None
         try:
             super().__init__(opt)
@@ -240,21 +241,23 @@ class DILModel(DeployingModel, SpreadValidationModel):
     def test(self) -> None:
         """Restores ``lq``; of a network with several outputs the one that ``train.dil.outputs`` says, or the last.
 
-        For a network with windows (``network_g.window_size``, as SwinIR) the image is padded to whole windows by
-        reflection and the result cropped, as BasicSR's SwinIRModel does it; one that is smaller than what it lacks of a
-        window by its last pixel.
+        For a network that does not take every size the image is padded by reflection and the result cropped, as
+        BasicSR's SwinIRModel does it, and as ``RestorationNetwork``; see ``size_needs``.
         """
         assert self.lq is not None
-        height, width = self.lq.shape[-2:]
-        window = self.opt['network_g'].get('window_size')
-        whole = self.lq
-        if isinstance(window, int):
-            self.lq = pad_to_multiple(whole, window)
-        super().test()
-        padded, self.lq = self.lq, whole
-        output = select_outputs(self.output, self.outputs)[-1]
-        scale = output.shape[-1] // padded.shape[-1]
-        self.output = output[..., :height * scale, :width * scale]
+        whole, needs = self.lq, self._size_needs(self.lq.shape[1])
+        self.lq = needs.pad(whole)
+        try:
+            super().test()
+        finally:
+            self.lq = whole
+        self.output = needs.crop(select_outputs(self.output, self.outputs)[-1], *whole.shape[-2:])
+
+    def _size_needs(self, channels: int) -> SizeNeeds:
+        if self._needs is None:
+            self._needs = size_needs(self.get_bare_model(self.net_g), self.opt['network_g'],
+                                     (self.opt.get('val') or {}).get('window_size'), channels, self.outputs)
+        return self._needs
 
     def confounder_labels(self) -> list[str]:
         """The confounders, by name."""

@@ -24,6 +24,7 @@ from dil_plugin.mmagic.given_gradient import loss_with_gradient
 from dil_plugin.mmagic.image_space import ImageSpace, check_preprocessor
 from dil_plugin.mmagic.meta_training import MetaTraining, SavedWithTheLogs
 from dil_plugin.mmagic.options import ModelOptions, parse_model_options
+from dil_plugin.networks.size_needs import SizeNeeds, size_needs
 from dil_plugin.options import did_you_mean
 
 _WRAPPER = "model_wrapper_cfg = dict(type='DILDistributedDataParallel')"
@@ -89,6 +90,7 @@ class DILEditModel(BaseEditModel):
         self.options: ModelOptions = options
         self.distortions = confounders
         self._training: MetaTraining | None = None
+        self._needs: SizeNeeds | None = None
         if options.is_use_ema:
             self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         for name in options.dil.unused():
@@ -141,9 +143,18 @@ class DILEditModel(BaseEditModel):
         return {**losses, 'loss': loss_with_gradient(losses['loss'], list(training.params.values()), result.grads)}
 
     def forward_tensor(self, inputs: Tensor, data_samples: Any = None, **kwargs: Any) -> Tensor:
-        """The restored images; of a network with several outputs the one that ``dil.outputs`` says, or the last."""
-        network = self.generator_ema if self.options.is_use_ema and not self.training else self.generator
-        return select_outputs(network(inputs, **kwargs), self.options.dil.outputs)[-1]
+        """The restored images; of a network with several outputs the one that ``dil.outputs`` says, or the last.
+
+        In validation and testing an image of a size that the network does not take is padded by reflection, and the
+        result cropped (``size_needs``).
+        """
+        if self.training:
+            return select_outputs(self.generator(inputs, **kwargs), self.options.dil.outputs)[-1]
+        network = self.generator_ema if self.options.is_use_ema else self.generator
+        if self._needs is None:
+            self._needs = size_needs(network, {}, None, inputs.shape[1], self.options.dil.outputs)
+        outputs = select_outputs(network(self._needs.pad(inputs), **kwargs), self.options.dil.outputs)
+        return self._needs.crop(outputs[-1], *inputs.shape[-2:])
 
     def _begin(self, optim_wrapper: OptimWrapper | None = None) -> MetaTraining:
         """The run's state, made at its first step: by then the weights are loaded and on their device."""

@@ -1,0 +1,1 @@
+"""What is known about networks that restore images, whatever framework they are of."""
