@@ -18,7 +18,7 @@ from dil_plugin.basicsr.checks.prefetching import complete_prefetching
 from dil_plugin.basicsr.checks.pretrained import check_pretrained
 from dil_plugin.basicsr.checks.required_options import MODEL, check_names, check_required, check_values
 from dil_plugin.basicsr.checks.step_options import check_step_options
-from dil_plugin.basicsr.data.amounts import check_batches, check_crop_borders
+from dil_plugin.basicsr.data.amounts import check_batches, check_metric_sizes
 from dil_plugin.basicsr.data.basicsr_sets import (
     check_basicsr_set,
     check_normalisation,
@@ -157,14 +157,14 @@ def _check_data(opt: Mapping[str, Any], name: str, dataset: dict[str, Any], ours
         paths = _complete_dataset(opt, name, dataset)
         images = len(paths)
         if dataset['phase'] != 'train':
-            check_crop_borders(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
+            check_metric_sizes(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
     elif kind == PAIRED_DATASET:
         images = _complete_paired_dataset(opt, name, dataset)
     elif kind in PAIRS:
         paths = check_paired_images(key, dataset, opt.get('scale', 1), ours)
         images = len(paths)
         if ours and dataset['phase'] != 'train':
-            check_crop_borders(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
+            check_metric_sizes(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
     elif of_basicsr(kind):
         check_basicsr_set(key, dataset)
     elif ours:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dil_plugin.basicsr.checks.losses_and_metrics import check_losses_and_metrics
 from dil_plugin.basicsr.yaml_options.relations import check_name, check_registered
 from dil_plugin.errors import OptionError
 from dil_plugin.options import did_you_mean
@@ -50,7 +51,7 @@ def _check_top_level(opt: Mapping[str, Any]) -> None:
 
 def check_names(opt: Mapping[str, Any]) -> None:
     """Raises OptionError for a type that nothing is registered by."""
-    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
 
     def check(key: str, block: Any, registry: Any) -> None:
         if not isinstance(block, Mapping):
@@ -67,18 +68,9 @@ def check_names(opt: Mapping[str, Any]) -> None:
         check(f'datasets.{name}', dataset, DATASET_REGISTRY)
     for key in (k for k in opt if k.startswith('network_') and opt[k]):
         check(key, opt[key], ARCH_REGISTRY)
-    train = opt.get('train') or {}
-    for key in ('pixel_opt', 'perceptual_opt'):
-        if train.get(key):
-            check(f'train.{key}', train[key], LOSS_REGISTRY)
     if opt['is_train'] and opt['model_type'] == MODEL:
         check_registered(opt)
-    metrics = value_of(opt, 'val.metrics') or {}
-    if not isinstance(metrics, Mapping):
-        raise OptionError('val.metrics: expected metrics by name, as in psnr: {type: calculate_psnr, crop_border: 0}, '
-                          f'got {metrics!r}')
-    for name, metric in metrics.items():
-        check(f'val.metrics.{name}', metric, METRIC_REGISTRY)
+    check_losses_and_metrics(opt)
 
 
 def check_values(opt: Mapping[str, Any]) -> None:

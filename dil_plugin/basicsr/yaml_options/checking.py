@@ -22,7 +22,14 @@ from dil_plugin.basicsr.yaml_options.blocks import (
     Wandb,
 )
 from dil_plugin.basicsr.yaml_options.real_esrnet_options import DEGREES
-from dil_plugin.basicsr.yaml_options.registered import LOSSES, METRICS, NETWORKS, OPTIMIZERS, SCHEDULERS
+from dil_plugin.basicsr.yaml_options.registered import (
+    METRICS,
+    NETWORKS,
+    OPTIMIZERS,
+    PERCEPTUAL_LOSSES,
+    PIXEL_LOSSES,
+    SCHEDULERS,
+)
 from dil_plugin.basicsr.yaml_options.relations import check_relations
 from dil_plugin.errors import OptionError
 from dil_plugin.learning.options import DILOptions
@@ -122,8 +129,8 @@ def _blocks(opt: Mapping[str, Any]) -> Iterator[_Known]:
         yield from _block('train.dil', _inside(opt, 'train', 'dil'), DILOptions)
         yield from _block('logger', opt.get('logger'), Logger)
         yield from _block('logger.wandb', _inside(opt, 'logger', 'wandb'), Wandb)
-        for name, known in (('optim_g', OPTIMIZERS), ('scheduler', SCHEDULERS), ('pixel_opt', LOSSES),
-                            ('perceptual_opt', LOSSES)):
+        for name, known in (('optim_g', OPTIMIZERS), ('scheduler', SCHEDULERS), ('pixel_opt', PIXEL_LOSSES),
+                            ('perceptual_opt', PERCEPTUAL_LOSSES)):
             yield from _typed(f'train.{name}', _inside(opt, 'train', name), known)
 
 

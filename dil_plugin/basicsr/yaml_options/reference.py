@@ -51,6 +51,8 @@ class Section(NamedTuple):
 
 
 _LOADER = tuple(LoaderOptions.__struct_fields__)
+_LOOKED_AT = ('BasicSR registers `calculate_psnr_pt` and `calculate_ssim_pt` too: they take tensors, which validation '
+              'does not give.')
 _DRAWS = Row('distortions.draws', 'draws', 'integer >= 1', '`1`', 'So many confounders of this entry, with independent '
              'draws; any entry of `distortions` may have it.')
 
@@ -69,7 +71,8 @@ def sections() -> list[Section]:
     chosen = [
         *_registered('train.optim_g', registered.OPTIMIZERS),
         *_registered('train.scheduler', registered.SCHEDULERS),
-        *_registered('train.pixel_opt', registered.LOSSES, 'The same types serve `train.perceptual_opt`.'),
+        *_registered('train.pixel_opt', registered.PIXEL_LOSSES),
+        *_registered('train.perceptual_opt', registered.PERCEPTUAL_LOSSES),
     ]
     data = [
         Section('`datasets.*`, of all data sets', 'datasets.*', LoaderOptions,
@@ -90,7 +93,7 @@ def sections() -> list[Section]:
                      "name and its constructor's arguments."),
         Section('`path`', 'path', blocks.Path),
         Section('`val`', 'val', blocks.Val),
-        *_registered('val.metrics.*', registered.METRICS),
+        *_registered('val.metrics.*', registered.METRICS, _LOOKED_AT),
         Section('`logger`', 'logger', blocks.Logger),
         Section('`logger.wandb`', 'logger.wandb', blocks.Wandb),
         Section('`dist_params`', 'dist_params', blocks.DistParams),

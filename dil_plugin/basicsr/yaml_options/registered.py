@@ -116,7 +116,7 @@ class PixelMetric(Block, frozen=True, kw_only=True):
 
 
 class Niqe(Block, frozen=True, kw_only=True):
-    """NIQE, without a reference."""
+    """NIQE, without a reference; on images of at least two blocks of 96x96 pixels."""
 
     crop_border: Annotated[int, Meta(ge=0, description='Border pixels to leave out.')]
     input_order: Annotated[Literal['HWC', 'HW', 'CHW'], Meta(description='Leave it: DILModel gives HWC.')] = 'HWC'
@@ -202,7 +202,7 @@ NETWORKS: dict[str, type[Block]] = {'RRDBNet': RRDBNet, 'RRDBNetNoUpsample': RRD
 OPTIMIZERS: dict[str, type[Block]] = {'Adam': Adam, 'SGD': SGD}
 SCHEDULERS: dict[str, type[Block]] = {'MultiStepLR': MultiStepLR, 'MultiStepRestartLR': MultiStepLR,
                                       'CosineAnnealingRestartLR': CosineAnnealingRestartLR}
-LOSSES: dict[str, type[Block]] = {'L1Loss': L1Loss, 'MSELoss': MSELoss, 'CharbonnierLoss': CharbonnierLoss,
-                                  'PerceptualLoss': PerceptualLoss}
+PIXEL_LOSSES: dict[str, type[Block]] = {'L1Loss': L1Loss, 'MSELoss': MSELoss, 'CharbonnierLoss': CharbonnierLoss}
+PERCEPTUAL_LOSSES: dict[str, type[Block]] = {'PerceptualLoss': PerceptualLoss}
 METRICS: dict[str, type[Block]] = {'calculate_psnr': PixelMetric, 'calculate_ssim': PixelMetric,
                                    'calculate_niqe': Niqe}

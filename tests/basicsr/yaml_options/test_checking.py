@@ -91,8 +91,11 @@ def test_types_of_ones_own_are_left_to_their_constructors(base, parsed):
     name = 'LossOfTheTestOfOptions'
     if name not in LOSS_REGISTRY:
         LOSS_REGISTRY.register(type(name, (nn.L1Loss, ), {}))
+    base['train']['pixel_opt'] = {'type': name, 'reduction': 'sum'}
+    assert parsed(base)['train']['pixel_opt']['reduction'] == 'sum'
     base['train']['pixel_opt'] = {'type': name, 'anything': 3}
-    assert parsed(base)['train']['pixel_opt']['anything'] == 3
+    with pytest.raises(OptionError, match=rf"train\.pixel_opt: unknown option 'anything' of {name}; .*reduction"):
+        parsed(base)
 
 
 OF_OTHER_MODELS = [('l1_gt_usm', True), ('path/pretrain_network_d', None), ('train/optim_d', {'type': 'Adam'}),

@@ -123,8 +123,8 @@ def constructor(name: str) -> Any:
 ELSEWHERE = {'self', 'params', 'optimizer', 'last_epoch', 'img', 'img2', 'kwargs', 'norm_layer'}
 FOR_PROGRAMS = {'Adam': {'foreach', 'maximize', 'capturable', 'differentiable', 'fused', 'decoupled_weight_decay'},
                 'SGD': {'foreach', 'maximize', 'differentiable', 'fused'}}
-KNOWN = {**registered.NETWORKS, **registered.OPTIMIZERS, **registered.SCHEDULERS, **registered.LOSSES,
-         **registered.METRICS}
+KNOWN = {**registered.NETWORKS, **registered.OPTIMIZERS, **registered.SCHEDULERS, **registered.PIXEL_LOSSES,
+         **registered.PERCEPTUAL_LOSSES, **registered.METRICS}
 
 
 @pytest.mark.parametrize('name', KNOWN)
