@@ -15,6 +15,8 @@ import torch
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
+from dil_plugin.basicsr.checks.network_check import image_channels, patch_side
+from dil_plugin.basicsr.checks.saved_network import check_saved_network
 from dil_plugin.basicsr.checks.trial_step import Trial, gibibytes, trial_steps
 from dil_plugin.basicsr.data.bad_images import MARKER
 from dil_plugin.errors import DataError, OptionError
@@ -90,6 +92,11 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
         trial = trial_steps(model, next(iter(loader)), batch_size)
         yield from _trial_lines(trial, str(model.device), total)
         model.save(0, 1)
+        image = torch.rand(1, image_channels(opt) or 3, *2 * [patch_side(opt) or 64], device=model.device)
+        warning = check_saved_network(model.get_bare_model(model.net_g), opt['network_g'], f'{folder}/net_g_1.pth',
+                                      image, getattr(model, 'outputs', 'all'))
+        if warning:
+            yield _line('', f'warning: {warning}')
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     yield _line('disk', _disk(size, total, int(opt['logger']['save_checkpoint_freq']), experiments))
 

@@ -1,8 +1,6 @@
 """Builds and tries the network before anything is made: what is wrong with its block is one line."""
 
 import inspect
-import sys
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from torch import nn
 
 from dil_plugin.basicsr.checks.built_from import check_arguments, parameters
+from dil_plugin.basicsr.checks.first_failure import said
 from dil_plugin.basicsr.checks.network_scale import SMALL_SIDE, Outcome, block_needs, built, check_scale, try_network
 from dil_plugin.basicsr.yaml_options.real_esrnet_options import patch_size
 from dil_plugin.errors import OptionError
@@ -32,7 +31,7 @@ def check_network(opt: Mapping[str, Any]) -> None:
     from basicsr.utils.registry import ARCH_REGISTRY
     block = opt['network_g']
     check_arguments('network_g', block, ARCH_REGISTRY.get(block['type']))
-    channels = _image_channels(opt)
+    channels = image_channels(opt)
     needs = block_needs(block, channels)
     if needs is not None:
         _check_patch_side(opt, channels, needs)
@@ -51,7 +50,7 @@ def check_network(opt: Mapping[str, Any]) -> None:
 
 def _check_patch_side(opt: Mapping[str, Any], channels: int | None, needs: SizeNeeds) -> None:
     """Raises OptionError where the training patches are not of a size that the network takes."""
-    block, side, scale = opt['network_g'], _patch_side(opt), opt.get('scale', 1)
+    block, side, scale = opt['network_g'], patch_side(opt), opt.get('scale', 1)
     if side is None or needs.fit(side):
         return
     try:
@@ -72,9 +71,9 @@ def _whole_try(opt: Mapping[str, Any], channels: int | None) -> Outcome | None:
     try:
         built(block, 'cpu')
     except Exception as error:
-        raise OptionError(f'network_g: {block["type"]} cannot be built with these options ({_said(error, block)}); '
-                          f'options: {_options(block)}') from error
-    side = _patch_side(opt)
+        raise OptionError(f'network_g: {block["type"]} cannot be built with these options '
+                          f'({said(error, _class(block))}); options: {_options(block)}') from error
+    side = patch_side(opt)
     if side is None or channels is None:
         return None
     try:
@@ -86,11 +85,11 @@ def _whole_try(opt: Mapping[str, Any], channels: int | None) -> Outcome | None:
         raise OptionError(
             _wrong_channels(block, INPUT_CHANNELS, value, channels)
             or f'network_g: {block["type"]} cannot take training patches of {channels}x{side}x{side} '
-               f'({_said(error, block)}); allowed: a network that restores one image of any size; options: '
+               f'({said(error, _class(block))}); allowed: a network that restores one image of any size; options: '
                f'{_options(block)}') from error
 
 
-def _image_channels(opt: Mapping[str, Any]) -> int | None:
+def image_channels(opt: Mapping[str, Any]) -> int | None:
     """How many channels the network's images have; None where they are of others' data sets."""
     sets = [one for name, one in opt['datasets'].items() if name == 'train' or not opt['is_train']]
     found = {1 if one.get('color') == 'y' else 3 for one in sets}
@@ -98,7 +97,7 @@ def _image_channels(opt: Mapping[str, Any]) -> int | None:
     return found.pop() if known and len(found) == 1 else None
 
 
-def _patch_side(opt: Mapping[str, Any]) -> int | None:
+def patch_side(opt: Mapping[str, Any]) -> int | None:
     """Side of the network's input in training, in pixels."""
     if not opt['is_train']:
         return None
@@ -124,18 +123,6 @@ def _class(block: Mapping[str, Any]) -> type[nn.Module]:
     from basicsr.utils.registry import ARCH_REGISTRY
     found: type[nn.Module] = ARCH_REGISTRY.get(block['type'])
     return found
-
-
-def _said(error: Exception, block: Mapping[str, Any]) -> str:
-    """An error in a few words; of a user's own network also the line of its file that it comes from."""
-    words = ' '.join(str(error).split())
-    text = f'{type(error).__name__}: {words[:240]}' if words else type(error).__name__
-    module = _class(block).__module__
-    if module.startswith(('basicsr.', 'dil_plugin.')):
-        return text
-    file = getattr(sys.modules.get(module), '__file__', None)
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f'{text}, {file} line {lines[-1]}' if lines else text
 
 
 def _options(block: Mapping[str, Any]) -> str:

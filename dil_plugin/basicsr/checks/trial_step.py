@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dil_plugin.basicsr.checks.first_failure import in_one_line, lacks_memory
 from dil_plugin.errors import NumericalError, OptionError
 
 _STATUS = Path('/proc/self/status')
@@ -42,7 +43,7 @@ def trial_steps(model: Any, data: dict[str, Any], batch_size: int) -> Trial:
         batch_size: For messages.
 
     Raises:
-        OptionError: The memory is too small.
+        OptionError: The memory is too small, or a step fails for another reason.
         NumericalError: Losses or gradients are not finite.
     """
     device = model.device
@@ -52,14 +53,15 @@ def trial_steps(model: Any, data: dict[str, Any], batch_size: int) -> Trial:
     try:
         for iteration in range(1, steps + 1):
             start = time.perf_counter()
-            model.update_learning_rate(iteration, warmup_iter=model.opt['train'].get('warmup_iter', -1))
-            model.feed_data(data)
-            model.optimize_parameters(iteration)
+            with in_one_line('a training step', model.net_g):
+                model.update_learning_rate(iteration, warmup_iter=model.opt['train'].get('warmup_iter', -1))
+                model.feed_data(data)
+                model.optimize_parameters(iteration)
             if device.type == 'cuda':
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - start
-    except RuntimeError as error:  # of which torch.OutOfMemoryError is one; a CPU's allocator has no type of its own
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
             raise
         raise OptionError(f'datasets.train.batch_size_per_gpu: {batch_size} patches need more memory than the '
                           f'{gibibytes(_available(device))} of this {_name(device)}; allowed: fewer of them, '

@@ -11,6 +11,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dil_plugin.basicsr.checks.first_failure import first_in_one_line
 from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.models.deployed_network import build_deployed
 from dil_plugin.basicsr.models.deploying_model import DeployingModel
@@ -152,6 +153,7 @@ class DILModel(DeployingModel, SpreadValidationModel):
     def _to_device(self, tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else on_device(tensor, self.device)
 
+    @first_in_one_line('training step')
     def optimize_parameters(self, current_iter: int) -> None:
         """One meta-step; for ERM its equivalent in plain steps."""
         if self.pairs is None and not hasattr(self, 'gt'):
@@ -238,6 +240,7 @@ class DILModel(DeployingModel, SpreadValidationModel):
         log.update({f't_{part}': seconds for part, seconds in self.stopwatch.means().items()})
         return log
 
+    @first_in_one_line('restored image')
     def test(self) -> None:
         """Restores ``lq``; of a network with several outputs the one that ``train.dil.outputs`` says, or the last.
 
