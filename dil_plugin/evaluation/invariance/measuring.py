@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dil_plugin.distortions import DistortionSet
 from dil_plugin.distortions.fixed import fixed_generator
-from dil_plugin.errors import DataError, OptionError
+from dil_plugin.errors import DataError, NumericalError, OptionError
 from dil_plugin.evaluation.invariance.gradient_agreement import GradientAgreement, GradientSum
 from dil_plugin.evaluation.networks import RestorationNetwork
 from dil_plugin.learning.types import Pair
@@ -159,6 +159,7 @@ def measure_invariance(network: RestorationNetwork,
         OptionError: There are fewer than two confounders, scales differ, ``patch`` is no such multiple or
             ``patches`` is below 1.
         DataError: There are no images, or one is too small.
+        NumericalError: An output or a gradient is not finite.
     """
     check_measurable(network, images, distortions, patch, patches)
     gradients, measured = GradientSum(), {}
@@ -171,7 +172,10 @@ def measure_invariance(network: RestorationNetwork,
             raise DataError(f'image {name}: {error}') from None
         corners = _corners(inputs[0], patch // distortions.scale, patches,
                            fixed_generator(seed, dataset, name, 'patches'))
-        measured[name] = _measure_image(network, clean.to(network.device), inputs, corners, patch, gradients)
+        try:
+            measured[name] = _measure_image(network, clean.to(network.device), inputs, corners, patch, gradients)
+        except NumericalError as error:
+            raise NumericalError(f'image {name}: {error}') from None
         progress()
     return Invariance(labels=distortions.labels, dataset=dataset, seed=seed, patch=patch, patches=patches,
                       images=measured, gradients=gradients.mean())
@@ -205,7 +209,10 @@ def check_measurable(network: RestorationNetwork, images: Mapping[str, Image], d
 def _measure_image(network: RestorationNetwork, clean: Tensor, inputs: Sequence[Tensor],
                    corners: Sequence[tuple[int, int]], patch: int, gradients: GradientSum) -> ImageInvariance:
     # one by one: n whole images at once may be more than a device holds
-    outputs = torch.cat([network(batch).clamp(0, 1) for batch in inputs])
+    restored = torch.cat([network(batch) for batch in inputs])
+    if not bool(restored.isfinite().all()):
+        raise NumericalError('the output is not finite')
+    outputs = restored.clamp(0, 1)
     distorted, scale = torch.cat(list(inputs)), network.scale
     gt = _patches(clean, [(top * scale, left * scale) for top, left in corners], patch)
     pairs = [Pair(_patches(batch, corners, patch // scale), gt) for batch in inputs]
@@ -214,7 +221,14 @@ def _measure_image(network: RestorationNetwork, clean: Tensor, inputs: Sequence[
         inputs=[_rmse(distorted, one).tolist() for one in distorted],
         errors=_rmse(outputs, clean[0]).tolist(),
         input_errors=_rmse(distorted, clean[0]).tolist() if scale == 1 else None,
-        gradients=gradients.add(network, pairs))
+        gradients=_finite(gradients.add(network, pairs)))
+
+
+def _finite(agreement: GradientAgreement) -> GradientAgreement:
+    """The agreement; raises NumericalError where a loss or a gradient of it is not finite."""
+    if not np.isfinite([*agreement.losses, *agreement.norms]).all():
+        raise NumericalError('the gradient of the loss is not finite')
+    return agreement
 
 
 def _rmse(batch: Tensor, image: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from dil_plugin.data_preparation import find_images
 from dil_plugin.distortions import DistortionSet, parse_distortions
-from dil_plugin.errors import DataError, OptionError
+from dil_plugin.errors import DataError, NumericalError, OptionError
 from dil_plugin.evaluation.benchmark_sets.base import read_bgr
 from dil_plugin.evaluation.devices import choose_device
 from dil_plugin.evaluation.invariance.figure import invariance_figure
@@ -66,6 +66,7 @@ def write_invariance(runs: Mapping[str, Path],
     Raises:
         OptionError: The confounders are not known or do not fit the networks, or the networks do not fit one another.
         DataError: A file cannot be read or written, or an image is too small.
+        NumericalError: An output or a gradient of a network is not finite; no file is written.
     """
     check_runs(runs, slashes=True)
     place = torch.device(choose_device(device))
@@ -83,8 +84,15 @@ def write_invariance(runs: Mapping[str, Path],
     with tqdm(total=len(networks) * len(images), desc='invariance', unit='image', disable=None) as bar:
         for name, network in networks.items():
             bar.set_postfix_str(name)
-            found = measure_invariance(network, images, confounders, seed, dataset=data.resolve().name, patch=patch,
-                                       patches=patches, progress=bar.update)
+            try:
+                found = measure_invariance(network, images, confounders, seed, dataset=data.resolve().name, patch=patch,
+                                           patches=patches, progress=bar.update)
+            except NumericalError as error:
+                raise NumericalError(f'--run {name}={runs[name]}: {error}, so that there is nothing to measure; leave '
+                                     'this run out') from None
+            except (RuntimeError, AssertionError, TypeError, IndexError, KeyError, AttributeError) as error:
+                raise DataError(f'--run {name}={runs[name]}: the network fails ({type(error).__name__}: '
+                                f'{" ".join(str(error).split())[:240]})') from error
             measured[name] = MeasuredRun(
                 checkpoint=str(runs[name]), param_key=network.param_key, network=network.name,
                 parameters=network.parameters,
