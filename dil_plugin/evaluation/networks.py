@@ -71,7 +71,7 @@ class RestorationNetwork:
 
     @torch.no_grad()
     def __call__(self, batch: Tensor) -> Tensor:
-        """Restores a batch.
+        """Restores a batch, which stays as it is: the network gets a copy.
 
         An image of a size that the network does not take is padded by reflection, below and on the right, and the
         result cropped, as BasicSR's SwinIRModel does it; ``DILModel`` validates in the same way.

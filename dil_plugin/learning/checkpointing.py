@@ -10,7 +10,8 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from dil_plugin.errors import OptionError
-from dil_plugin.learning.convolution import fast_double_backward, recorded_now
+from dil_plugin.learning.convolution import recorded_now
+from dil_plugin.learning.double_backward import differentiable_twice
 
 
 def repeated_blocks(network: nn.Module) -> dict[str, nn.Module]:
@@ -71,7 +72,7 @@ def _once_and_again(block: nn.Module, forward: Callable[..., Any]) -> Callable[.
         nonlocal done
         if done:
             own = {name: buffer.clone() for name, buffer in buffers.items()}
-            with fast_double_backward() if recorded else contextlib.nullcontext():
+            with differentiable_twice() if recorded else contextlib.nullcontext():
                 return functional_call(block, {**params, **own}, args, kwargs)
         done = True
         tensors = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor)]

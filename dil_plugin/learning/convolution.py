@@ -23,6 +23,8 @@ _thread = threading.local()
 def fast_double_backward() -> Iterator[None]:
     """Within it, two-dimensional convolutions (``torch.nn.functional.conv2d``) are recorded for a fast double backward.
 
+    So is weight normalisation (``torch._weight_norm``), for a right one.
+
     Their values and gradients of any order are those of PyTorch up to rounding. Other functions, and convolutions that
     are not the plain case (padding by name, images without a batch dimension), stay PyTorch's.
     """
@@ -46,6 +48,8 @@ class _ReplacedConvolutions(TorchFunctionMode):
                            kwargs: dict[str, Any] | None = None) -> Any:
         if func is torch.conv2d:
             return _conv2d(*args, **(kwargs or {}))
+        if func is torch._weight_norm:
+            return _weight_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -61,6 +65,11 @@ def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: A
     geometry = (_two(stride), _two(padding), _two(dilation), False, [0, 0], groups)
     result: Tensor = _Convolution.apply(input, weight, bias, geometry)
     return result
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """``g v / |v|``, by operations; PyTorch's single one takes ``|v|`` for a constant in its double backward."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def _two(value: Any) -> list[int]:

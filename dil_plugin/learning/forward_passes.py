@@ -1,32 +1,19 @@
-"""Ways to evaluate a network at parameters that are an argument; all give the same output."""
+"""Ways to evaluate a network, beside calling it; all give the same output."""
 
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from dil_plugin.errors import OptionError
 from dil_plugin.learning.checkpointing import checkpointed, repeated_blocks
-from dil_plugin.learning.types import Params
 
 
 class ForwardPass(Protocol):
-    """Signature of the classes below."""
+    """Signature of the classes below, and of the network itself."""
 
-    def __call__(self, tensors: Params, lq: Tensor) -> Any:
-        """What the network returns for ``lq`` with these parameters and buffers; the others are its own."""
-
-
-class Plain:
-    """``f_theta(lq)``, nothing else."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
-    def __call__(self, tensors: Params, lq: Tensor) -> Any:
-        """See ``ForwardPass``."""
-        return functional_call(self.network, tensors, (lq, ))
+    def __call__(self, lq: Tensor) -> Any:
+        """What the network returns for ``lq`` with the parameters and buffers that it holds."""
 
 
 class Checkpointed:
@@ -46,10 +33,10 @@ class Checkpointed:
             raise OptionError(f'train.dil.checkpointing: true, but network_g ({type(network).__name__}) has no blocks '
                               'in an nn.Sequential or nn.ModuleList to compute anew; allowed: false')
 
-    def __call__(self, tensors: Params, lq: Tensor) -> Any:
+    def __call__(self, lq: Tensor) -> Any:
         """See ``ForwardPass``."""
         with checkpointed(self.blocks):
-            return functional_call(self.network, tensors, (lq, ))
+            return self.network(lq)
 
 
 class Compiled:
@@ -65,6 +52,6 @@ class Compiled:
     def __init__(self, network: nn.Module, backend: str = 'inductor') -> None:
         self.compiled: Any = torch.compile(network, backend=backend)
 
-    def __call__(self, tensors: Params, lq: Tensor) -> Any:
+    def __call__(self, lq: Tensor) -> Any:
         """See ``ForwardPass``."""
-        return functional_call(self.compiled, {f'_orig_mod.{name}': tensor for name, tensor in tensors.items()}, (lq, ))
+        return self.compiled(lq)

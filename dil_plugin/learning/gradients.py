@@ -1,17 +1,22 @@
 """Gradients of a loss, or of the mean of several, with the graph of one batch or micro-batch at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from dil_plugin.learning.double_backward import refusing_in_one_line
 from dil_plugin.learning.types import Grads, LossFunction, Pair, Params
+
+T = TypeVar('T')
 
 
 def gradient(value: Tensor, params: Params, create_graph: bool = False) -> Grads:
     """``d value / d params``, zeros for parameters that the value does not depend on; see ``unshared``."""
-    grads = torch.autograd.grad(
-        value, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True)
+    with refusing_in_one_line():
+        grads = torch.autograd.grad(
+            value, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True)
     return list(grads) if create_graph else unshared(grads)
 
 
@@ -40,12 +45,45 @@ def mean_gradient(loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> 
     for pair in pairs:
         shares = []
         for fraction, part in micro_batches(loss, pair):
-            value = loss(params, part) * fraction
-            grads = gradient(value / len(pairs), params)
+            value, grads = loss_and_gradient(loss, params, part, fraction, len(pairs))
             total = accumulated(total, grads)
-            shares.append(value.detach())
+            shares.append(value)
         values.append(torch.stack(shares).sum())
     return total, torch.stack(values)
+
+
+def loss_and_gradient(loss: LossFunction, params: Params, pair: Pair, fraction: float = 1.0, count: int = 1,
+                      create_graph: bool = False) -> tuple[Tensor, Grads]:
+    """``fraction * L`` of a batch, detached, and the gradient of ``fraction * L / count``.
+
+    The network holds ``params`` until both are there, see ``Substitution``.
+    """
+
+    def both() -> tuple[Tensor, Grads]:
+        value = loss(params, pair) * fraction
+        return value.detach(), gradient(value / count, params, create_graph)
+
+    return network_at(loss, params, both)
+
+
+def recorded_gradient(loss: LossFunction, params: Params, pair: Pair, fraction: float = 1.0,
+                      count: int = 1) -> tuple[Tensor, Grads]:
+    """``loss_and_gradient``, whose gradient can be differentiated.
+
+    Raises:
+        OptionError: It cannot.
+    """
+    value, grads = loss_and_gradient(loss, params, pair, fraction, count, create_graph=True)
+    require: Callable[[Grads], None] | None = getattr(loss, 'require_second_derivative', None)
+    if require is not None:
+        require(grads)
+    return value, grads
+
+
+def network_at(loss: LossFunction, params: Params, run: Callable[[], T]) -> T:
+    """``run()`` while the network of the loss holds ``params``; a loss without a network just runs it."""
+    at: Callable[[Params, Callable[[], T]], T] | None = getattr(loss, 'at', None)
+    return run() if at is None else at(params, run)
 
 
 def micro_batches(loss: LossFunction, pair: Pair) -> Iterator[tuple[float, Pair]]:

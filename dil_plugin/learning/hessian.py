@@ -7,13 +7,21 @@ multiply its Hessian ``H`` at ``theta`` with a vector. They differ in what they 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from dil_plugin.learning.convolution import fast_double_backward
-from dil_plugin.learning.gradients import accumulated, gradient, mean_gradient, micro_batches, unshared
+from dil_plugin.learning.double_backward import differentiable_twice, plain_attention, refusing_in_one_line
+from dil_plugin.learning.gradients import (
+    accumulated,
+    mean_gradient,
+    micro_batches,
+    network_at,
+    recorded_gradient,
+    unshared,
+)
 from dil_plugin.learning.objective import without_buffer_updates
 from dil_plugin.learning.types import Grads, LossFunction, Pair, Params
 
@@ -47,21 +55,24 @@ def exact(loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> InnerGra
     """
     held: list[Grads] = []
     values = []
-    with fast_double_backward():
+    with differentiable_twice():
         for pair in pairs:
             shares = []
             for fraction, part in micro_batches(loss, pair):
-                value = loss(params, part) * fraction
-                held.append(gradient(value / len(pairs), params, create_graph=True))
-                shares.append(value.detach())
+                value, grads = recorded_gradient(loss, params, part, fraction, len(pairs))
+                held.append(grads)
+                shares.append(value)
             values.append(torch.stack(shares).sum())
-    total = [torch.stack(same).sum(0) if len(same) > 1 else same[0].clone()
+    total: Grads = [torch.stack(same).sum(0) if len(same) > 1 else same[0].clone()
              for same in zip(*([grad.detach() for grad in grads] for grads in held), strict=True)]
 
     def product(vector: Grads) -> Grads:
         curvature: Grads = []
-        while held:  # each graph is freed before the next is walked through
-            curvature = accumulated(curvature, _vector_product(held.pop(), params, vector))
+        with differentiable_twice():
+            while held:  # each graph is freed before the next is walked through
+                of_part = partial(_vector_product, held.pop(), params, vector)
+                curvature = accumulated(curvature, network_at(loss, params, of_part))
+                del of_part
         return curvature
 
     return InnerGradient(torch.stack(values), total, product)
@@ -73,26 +84,24 @@ def exact_recomputed(loss: LossFunction, params: Params, pairs: Sequence[Pair]) 
     The product is linear in the confounders, so the memory is that of one confounder (or micro-batch), however many
     there are; the time is that of ``exact`` and one more gradient.
     """
-    replayed = _remember_random_state(params)
-    grads, values = mean_gradient(loss, params, pairs)
+    replayed, again = _remember_random_state(params), without_buffer_updates(loss)
+    with plain_attention():  # as in the product, so that the same weights of it are dropped out
+        grads, values = mean_gradient(loss, params, pairs)
 
     def product(vector: Grads) -> Grads:
-        probe = without_buffer_updates(loss)
         curvature: Grads = []
-        with replayed():
+        with replayed(), differentiable_twice():
             for pair in pairs:
-                for fraction, part in micro_batches(probe, pair):
-                    again = _recorded_gradient(probe, params, part, fraction / len(pairs))
-                    curvature = accumulated(curvature, _vector_product(again, params, vector))
-                    del again
+                for fraction, part in micro_batches(again, pair):
+                    of_part = partial(_product_anew, again, params, part, fraction / len(pairs), vector)
+                    curvature = accumulated(curvature, network_at(again, params, of_part))
         return curvature
 
     return InnerGradient(values, grads, product)
 
 
-def _recorded_gradient(loss: LossFunction, params: Params, pair: Pair, weight: float) -> Grads:
-    with fast_double_backward():
-        return gradient(loss(params, pair) * weight, params, create_graph=True)
+def _product_anew(loss: LossFunction, params: Params, pair: Pair, weight: float, vector: Grads) -> Grads:
+    return _vector_product(recorded_gradient(loss, params, pair, weight)[1], params, vector)
 
 
 def finite_difference(loss: LossFunction, params: Params, pairs: Sequence[Pair]) -> InnerGradient:
@@ -104,7 +113,7 @@ def finite_difference(loss: LossFunction, params: Params, pairs: Sequence[Pair])
     points, which double backward does not; the relative error of the product is then of order 1 in float32, that of the
     meta-gradient of order ``alpha`` times the Hessian's norm (below 2e-3 at alpha = 1e-4 on RRDB and SwinIR under L1).
     """
-    replayed = _remember_random_state(params)
+    replayed, again = _remember_random_state(params), without_buffer_updates(loss)
     grads, values = mean_gradient(loss, params, pairs)
 
     def product(vector: Grads) -> Grads:
@@ -117,7 +126,7 @@ def finite_difference(loss: LossFunction, params: Params, pairs: Sequence[Pair])
             torch._foreach_add_(ahead, theta)
         shifted = {name: p.requires_grad_() for name, p in zip(params, ahead, strict=True)}
         with replayed():
-            difference, _ = mean_gradient(without_buffer_updates(loss), shifted, pairs)
+            difference, _ = mean_gradient(again, shifted, pairs)
         torch._foreach_sub_(difference, grads)
         torch._foreach_div_(difference, step)
         return difference
@@ -154,6 +163,7 @@ def _vector_product(grads: Grads, params: Params, vector: Grads) -> Grads:
     if not reached:  # the gradient does not depend on the parameters: a linear model under L1
         return [torch.zeros_like(p) for p in params.values()]
     outputs, weights = zip(*reached, strict=True)
-    return unshared(
-        torch.autograd.grad(
-            outputs, list(params.values()), grad_outputs=weights, allow_unused=True, materialize_grads=True))
+    with refusing_in_one_line():
+        return unshared(
+            torch.autograd.grad(
+                outputs, list(params.values()), grad_outputs=weights, allow_unused=True, materialize_grads=True))

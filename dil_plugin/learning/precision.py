@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from dil_plugin.learning.distributed import average_over_ranks
 from dil_plugin.learning.hessian import global_norm
 from dil_plugin.learning.objective import NetworkLoss
 from dil_plugin.learning.types import Grads, Pair, Params
+
+T = TypeVar('T')
 
 
 def is_half(device: torch.device) -> bool:
@@ -44,22 +46,27 @@ class AutocastLoss:
 
     def __call__(self, params: Params, pair: Pair) -> Tensor:
         """The loss of a batch at ``params``, a scalar."""
-        return self._evaluate(self.loss, params, pair)
-
-    def probe(self, params: Params, pair: Pair) -> Tensor:
-        """The same loss, leaving the network's buffers untouched."""
-        return self._evaluate(self.loss.probe, params, pair)
-
-    def _evaluate(self, function: Callable[[Params, Pair], Tensor], params: Params, pair: Pair) -> Tensor:
         device = pair.lq.device.type
         if not torch.is_autocast_enabled(device):
-            return function(params, pair)
+            return self.loss(params, pair)
         with torch.autocast(device, dtype=torch.get_autocast_dtype(device), cache_enabled=False):
             if self.scale is None:
-                return function(params, pair)
+                return self.loss(params, pair)
             inside = {name: _GradientTimes.apply(p, 1 / self.scale) for name, p in params.items()}
-            value: Tensor = _GradientTimes.apply(function(inside, pair), self.scale)
+            value: Tensor = _GradientTimes.apply(self.loss(inside, pair), self.scale)
             return value
+
+    def at(self, params: Params, run: Callable[[], T]) -> T:
+        """See ``NetworkLoss``."""
+        return self.loss.at(params, run)
+
+    def require_second_derivative(self, grads: Grads) -> None:
+        """See ``NetworkLoss``."""
+        self.loss.require_second_derivative(grads)
+
+    def on_copies(self) -> 'AutocastLoss':
+        """See ``NetworkLoss``."""
+        return AutocastLoss(self.loss.on_copies(), self.scale)
 
 
 class _GradientTimes(torch.autograd.Function):

@@ -14,6 +14,7 @@ from dil_plugin.mmagic.image_space import ImageSpace, bytes_to_unit
 from dil_plugin.mmagic.options import ModelOptions
 from dil_plugin.pair_pool import replaced
 from dil_plugin.sampling import build_sampler, sampler_seed
+from dil_plugin.training.idle_parameters import IdleParameters
 
 _BLACK = 1.5  # of 255; no batch of photographs has nothing above it
 
@@ -42,6 +43,7 @@ class MetaTraining:
         self.device = next(iter(self.params.values())).device
         self.guard = OverflowGuard()
         self.variant = build_variant(options.dil, self.params, seed, self.guard)
+        self.idle = IdleParameters(list(self.params))
         self.draw_anew(0)
 
     def draw_anew(self, iteration: int) -> None:
@@ -109,6 +111,7 @@ class MetaTraining:
         """
         self.guard.start(scale is not None, batch.images)
         result = self.variant(AutocastLoss(self.loss, scale), self.params, batch)
+        self.idle.took(result.grads)
         return MetaGradient(self.guard.marked(result.grads), result.inner_losses, result.outer_loss)
 
     def losses(self, results: list[MetaGradient]) -> dict[str, Tensor]:

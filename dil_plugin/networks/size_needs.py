@@ -40,13 +40,17 @@ class SizeNeeds:
         return -(-max(side, self.minimum) // self.multiple_of) * self.multiple_of
 
     def pad(self, images: Tensor) -> Tensor:
-        """Pads ``(…, H, W)`` below and on the right by reflection, by the last pixel where there is less to reflect."""
+        """Pads ``(…, H, W)`` below and on the right by reflection, by the last pixel where there is less to reflect.
+
+        The result is a copy in any case: a network that works on its input in place leaves ``images`` as they are.
+        """
+        result = images
         for dim, side in ((-2, images.shape[-2]), (-1, images.shape[-1])):
             missing = self.padded(side) - side
             if missing:
                 pads = (0, 0, 0, missing) if dim == -2 else (0, missing, 0, 0)
-                images = nn.functional.pad(images, pads, 'reflect' if missing < side else 'replicate')
-        return images
+                result = nn.functional.pad(result, pads, 'reflect' if missing < side else 'replicate')
+        return images.clone() if result is images else result
 
     def crop(self, output: Tensor, height: int, width: int) -> Tensor:
         """What a network made of a padded image, without what became of the padding.

@@ -199,6 +199,24 @@ def test_batchnorm_frozen_parameters_and_several_outputs(base, parsed, variant):
     assert torch.equal(model.output, model.net_g_ema(model.lq)[1])
 
 
+def test_a_network_that_works_in_place_leaves_lq(base, parsed):
+    """What is validated and pictured beside the result is what the data set gave."""
+    model = model_for(parsed, base, **VARIANTS['sf'])
+
+    class InPlace(nn.Module):
+
+        def forward(self, x):
+            return x.sub_(0.45)
+
+    model.net_g_ema = InPlace()
+    image = torch.rand(1, 3, 16, 16)
+    before = image.clone()
+    model.feed_data({'lq': image})
+    model.test()
+    assert torch.equal(model.output, before - 0.45)
+    assert torch.equal(model.lq, before)
+
+
 def test_data_set_of_pairs(base, crops, pipeline, parsed):
     """PairedImageDataset: its lq is the query, the counterfactuals are made from gt."""
     base['datasets']['train'].update(type='PairedImageDataset', dataroot_lq=str(crops))

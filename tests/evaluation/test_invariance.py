@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dil_plugin.checkpoints import NOTES, NetworkNotes
 from dil_plugin.distortions import Distortion, DistortionSet, parse_distortions
 from dil_plugin.distortions.fixed import fixed_generator
-from dil_plugin.errors import DataError, OptionError
+from dil_plugin.errors import DataError, NumericalError, OptionError
 from dil_plugin.evaluation.invariance.figure import invariance_figure, short_labels
 from dil_plugin.evaluation.invariance.gradient_agreement import compare_gradients
 from dil_plugin.evaluation.invariance.measuring import METRICS, Invariance, measure_invariance
@@ -429,6 +429,39 @@ class TestTool:
         with pytest.raises((OptionError, DataError), match=message):
             self.run(folder, *names, **given)
 
+    @pytest.mark.parametrize(('parameter', 'value', 'message'), [
+        ('conv_first.bias', float('nan'), r'--run B=.*b.pth: image 0: the output is not finite'),
+        ('conv_last.bias', float('inf'), r'--run B=.*b.pth: image 0: the output is not finite'),
+    ])
+    def test_a_network_that_is_not_finite(self, folder: Path, parameter: str, value: float, message: str) -> None:
+        """Nothing is written, least of all a file that is no JSON; infinite values would have been clamped."""
+        content = torch.load(folder / 'b.pth', weights_only=False)
+        content['params'][parameter][:] = value
+        torch.save(content, folder / 'b.pth')
+        with pytest.raises(NumericalError, match=message):
+            self.run(folder, 'a', 'b')
+        assert list((folder / 'out').iterdir()) == []
+
+    def test_a_gradient_that_is_not_finite(self) -> None:
+        """The root's derivative at zero is infinite, and zero times that is none."""
+
+        class Root(nn.Conv2d):
+
+            def forward(self, x: Tensor) -> Tensor:
+                return x + (super().forward(x) * 0).square().sqrt()
+
+        with pytest.raises(NumericalError, match='image image0: the gradient of the loss is not finite'):
+            measure(RestorationNetwork(Root(3, 3, 1), {}))
+
+    def test_a_network_that_fails(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+        def fail(*_: object, **__: object) -> None:
+            raise AssertionError('sides must be multiples of 4')
+
+        monkeypatch.setattr('dil_plugin.evaluation.invariance.tool.measure_invariance', fail)
+        with pytest.raises(DataError, match=r'--run A=.*a.pth: the network fails \(AssertionError: sides must be'):
+            self.run(folder, 'a')
+
     def test_refused_before_any_work(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr('dil_plugin.evaluation.invariance.tool.measure_invariance', None)
         cv2.imwrite(str(folder / 'images/3.png'), photographs(1, 31, 90)['image0'])
@@ -526,3 +559,24 @@ class TestFigure:
         row, = (line for line in to_markdown(report, 'x.png').split('\n') if line.startswith('| still | ') and 'x.pth'
                 not in line and ' / ' not in line and line.count('|') == 7)
         assert [cell.strip() for cell in row.strip('|').split('|')] == ['still', '0.00', '–', '0.00', '–', '–']
+
+
+def test_a_network_that_works_in_place() -> None:
+    """All numbers are those of the out-of-place twin, input errors and gradient cosines too."""
+
+    class Twin(nn.Conv2d):
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(torch.tanh(x - 0.45)) + 0.45
+
+    class InPlace(Twin):
+
+        def forward(self, x: Tensor) -> Tensor:
+            x -= 0.45
+            return nn.Conv2d.forward(self, torch.tanh(x)) + 0.45
+
+    found = []
+    for kind in (Twin, InPlace):
+        torch.manual_seed(0)
+        found.append(measure(RestorationNetwork(kind(3, 3, 3, padding=1), {'type': 'Twin'})))
+    assert found[0] == found[1]

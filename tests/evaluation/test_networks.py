@@ -148,3 +148,21 @@ def test_other_channels_are_refused(save_network):
     assert network.channels == 1
     with pytest.raises(OptionError, match='takes images of 1 channels, got 3'):
         network(images(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize('side', [16, 13])
+def test_a_network_that_works_in_place(side):
+    """It gets a copy, padded or not; what it returns does not lie in the batch."""
+
+    class InPlace(torch.nn.Conv2d):
+
+        def forward(self, x):
+            x -= 0.5
+            return x
+
+    network = RestorationNetwork(InPlace(3, 3, 1), {}, window_size=8)
+    batch = images(2, 3, side, side)
+    before = batch.clone()
+    output = network(batch)
+    torch.testing.assert_close(output, before - 0.5)
+    assert torch.equal(batch, before)

@@ -53,11 +53,12 @@ def test_all_variants_share_one_compiled_network(network: str) -> None:
 
 def test_other_parameters_are_not_baked_in() -> None:
     plain, params = network_loss('conv', 'l1', torch.float32)
-    forward = Compiled(plain.network, 'aot_eager')
-    image = meta_batch(dtype=torch.float32).confounders[0].lq
+    compiled = NetworkLoss(plain.network, plain.criterion, forward=Compiled(plain.network, 'aot_eager'))
+    pair = meta_batch(dtype=torch.float32).confounders[0]
     twice = {name: 2 * p for name, p in params.items()}
-    assert torch.allclose(forward(params, image), plain.network(image))
-    assert torch.allclose(forward(twice, image), torch.func.functional_call(plain.network, twice, (image, )))
+    for values in (params, twice):
+        expected = torch.func.functional_call(plain.network, values, (pair.lq, ))
+        assert torch.allclose(compiled(values, pair), plain.criterion(expected, pair.gt))
 
 
 @pytest.mark.skipif(not shutil.which(os.environ.get('CXX', 'g++')), reason='no C++ compiler')

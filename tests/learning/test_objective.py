@@ -159,7 +159,7 @@ def test_probe_leaves_running_statistics() -> None:
     before = buffers(network)
     originals = list(network.buffers())
     loss = NetworkLoss(network, CRITERION)
-    probed = loss.probe(loss.parameters(), pair())
+    probed = loss.on_copies()(loss.parameters(), pair())
     assert equal(buffers(network), before)
     assert all(a is b for a, b in zip(network.buffers(), originals, strict=True))
     assert torch.equal(probed, loss(loss.parameters(), pair()))
@@ -184,7 +184,7 @@ def test_several_outputs(which: str, expected: float, kind: type) -> None:
     ones = torch.ones(1, 3, 4, 4)
     loss = NetworkLoss(Several(kind), CRITERION, which)
     assert loss(loss.parameters(), Pair(ones, ones)).item() == expected
-    assert loss.probe(loss.parameters(), Pair(ones, ones)).item() == expected
+    assert loss.on_copies()(loss.parameters(), Pair(ones, ones)).item() == expected
 
 
 @pytest.mark.parametrize('which', ['all', 'first', 'last'])

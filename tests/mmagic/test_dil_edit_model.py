@@ -201,3 +201,25 @@ def test_images_of_any_size_are_restored(scale, sides):
     if any(missing):
         with pytest.raises((AssertionError, RuntimeError)):
             model.generator(batch)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_a_network_that_works_in_place_leaves_the_images(training):
+    """Metrics and pictures are of what the data loader gave."""
+
+    class InPlace(nn.Module):
+
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x):
+            x -= 0.45
+            return x * self.gain
+
+    model = build().train(training)
+    model.generator = InPlace()
+    inputs = torch.rand(2, 3, 16, 16)
+    before = inputs.clone()
+    assert torch.equal(model.forward_tensor(inputs), (before - 0.45) * 0.5)
+    assert torch.equal(inputs, before)

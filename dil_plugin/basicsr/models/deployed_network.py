@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from basicsr.utils import get_root_logger
@@ -14,8 +14,11 @@ from dil_plugin.distortions import DistortionSet
 from dil_plugin.learning import DILOptions, NetworkLoss, Pair, Params, virtual_update
 from dil_plugin.learning.finite import all_finite
 from dil_plugin.learning.gradients import mean_gradient
+from dil_plugin.learning.objective import without_buffer_updates
 from dil_plugin.learning.precision import AutocastLoss
 from dil_plugin.sampling import PairedSets, build_sampler
+
+T = TypeVar('T')
 
 
 class DeployedNetwork:
@@ -70,7 +73,7 @@ class DeployedNetwork:
         with torch.random.fork_rng(devices), torch.autocast(self.device.type, self.dtype,
                                                             enabled=self.dtype is not None):
             torch.manual_seed(self.seed)
-            grads, losses = mean_gradient(self._patch_loss, self.params, self.pairs)
+            grads, losses = mean_gradient(without_buffer_updates(self._patch_loss), self.params, self.pairs)
         logger = get_root_logger()
         if not bool(all_finite(grads)):
             logger.warning('The gradient on the patches of train.dil.deploy is not finite: theta is deployed.')
@@ -80,17 +83,22 @@ class DeployedNetwork:
 
 
 class _PatchLoss:
-    """The loss of patches that are moved to the device, without a trace in the network's buffers (a ``LossFunction``).
+    """The loss of patches that are moved to the device (a ``LossFunction``).
 
     The patches are computed in parts as large as those of training: statistics of a BatchNorm are of a part.
     """
 
     def __init__(self, loss: NetworkLoss, device: torch.device, micro_batch: int) -> None:
-        self.loss, self.device, self.micro_batch = AutocastLoss(loss), device, micro_batch
+        self.loss, self.device, self.micro_batch = loss, device, micro_batch
 
     def __call__(self, params: Params, pair: Pair) -> Tensor:
-        lq, gt = (images.to(self.device) for images in pair)
-        return self.loss.probe(params, Pair(lq, gt))
+        return AutocastLoss(self.loss)(params, Pair(*(images.to(self.device) for images in pair)))
+
+    def at(self, params: Params, run: Callable[[], T]) -> T:
+        return self.loss.at(params, run)
+
+    def on_copies(self) -> '_PatchLoss':
+        return _PatchLoss(self.loss.on_copies(), self.device, self.micro_batch)
 
 
 def build_deployed(opt: Mapping[str, Any], dil: DILOptions, distortions: DistortionSet | PairedSets, loss: NetworkLoss,

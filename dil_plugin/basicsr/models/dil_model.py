@@ -29,6 +29,7 @@ from dil_plugin.learning.finite import begin_momentum, fused_on_gpus, keep_fused
 from dil_plugin.learning.objective import select_outputs
 from dil_plugin.networks.size_needs import SizeNeeds, size_needs
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
+from dil_plugin.training.idle_parameters import IdleParameters, note_on_unregistered
 from dil_plugin.training.numerical_watch import NumericalWatch
 
 PARTS = ('synthesis', 'inner', 'outer')
@@ -113,6 +114,7 @@ class DILModel(DeployingModel, SpreadValidationModel):
         self.watch = NumericalWatch(self.loss, self.params, self.dil, self.distortions.labels,
                                     self.opt['path'].get('experiments_root', ''), rank,
                                     lambda text: get_root_logger().warning(text))
+        self.idle = IdleParameters(list(self.params))
         self.files: list[str] = []
         self.log_parts: dict[str, Tensor] = {}
         self.log_dict: OrderedDict[str, Any] = OrderedDict()
@@ -125,6 +127,8 @@ class DILModel(DeployingModel, SpreadValidationModel):
         logger.info(f'DIL variant {self.dil.variant}; confounders: {", ".join(self.distortions.labels)}')
         self.deployed = build_deployed(self.opt, self.dil, self.distortions, self.loss, self.precision.dtype,
                                        self._prepared)
+        if note := note_on_unregistered(self.net_g):
+            logger.warning(note)
         for name in self.dil.unused():
             logger.warning(f'train.dil.{name} has no effect with variant {self.dil.variant}.')
 
@@ -167,9 +171,12 @@ class DILModel(DeployingModel, SpreadValidationModel):
             self.watch.prepare()
             step = self.precision.gradient(self.variant, self.loss, self.params, batch)
             self.common_buffers.notice()
+            self.idle.took(step.grads)
             outcome = self.outer.take(self.optimizer_g, step.grads)
             steps.append(replace(step, grads=[]))  # for the log; gradients are as large as the network
-            stepped = self.watch.took(outcome, steps[-1]) or stepped
+            if self.watch.took(outcome, steps[-1]):
+                stepped = True
+                self.idle.stepped()
         self.watch.finish(current_iter, batches, steps, self.files)
         self.common_buffers()
         if self.deployed is not None:
@@ -237,6 +244,8 @@ class DILModel(DeployingModel, SpreadValidationModel):
         values = average_over_ranks([mine], self.precision.guard.images)[0].tolist()
         log = OrderedDict(zip(self.log_dict, values, strict=True))
         log['skipped'] = self.watch.read()
+        if message := self.idle.read():
+            get_root_logger().warning(message)
         log.update({f't_{part}': seconds for part, seconds in self.stopwatch.means().items()})
         return log
 

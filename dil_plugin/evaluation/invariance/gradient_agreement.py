@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dil_plugin.evaluation.networks import RestorationNetwork
+from dil_plugin.learning.gradients import loss_and_gradient
 from dil_plugin.learning.objective import NetworkLoss
 from dil_plugin.learning.types import Grads, Pair
 
@@ -86,9 +87,7 @@ def loss_gradient(network: RestorationNetwork, pair: Pair) -> tuple[Tensor, Grad
     loss_of = NetworkLoss(network.module, functional.l1_loss, network.outputs)
     params = {name: p.detach().requires_grad_() for name, p in network.module.named_parameters()}
     with torch.enable_grad():
-        loss = loss_of(params, pair)
-    found = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
-    return loss.detach(), list(found)
+        return loss_and_gradient(loss_of, params, pair)
 
 
 def compare_gradients(gradients: Sequence[Grads], losses: Sequence[Tensor]) -> GradientAgreement:

@@ -26,6 +26,7 @@ from dil_plugin.mmagic.meta_training import MetaTraining, SavedWithTheLogs
 from dil_plugin.mmagic.options import ModelOptions, parse_model_options
 from dil_plugin.networks.size_needs import SizeNeeds, size_needs
 from dil_plugin.options import did_you_mean
+from dil_plugin.training.idle_parameters import note_on_unregistered
 
 _WRAPPER = "model_wrapper_cfg = dict(type='DILDistributedDataParallel')"
 _THEIRS = ('train_cfg', 'test_cfg', 'init_cfg', 'data_preprocessor')
@@ -121,6 +122,10 @@ class DILEditModel(BaseEditModel):
                 logged = training.losses([result])['loss']
             results.append(result)
             optim_wrapper.update_params(loss_with_gradient(logged, list(training.params.values()), result.grads))
+            if optim_wrapper.should_update():
+                training.idle.stepped()
+        if message := training.idle.read():
+            print_log(message, 'current', logging.WARNING)
         return training.losses(results)
 
     def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor', **kwargs: Any) -> Any:
@@ -139,6 +144,7 @@ class DILEditModel(BaseEditModel):
                               f"hand on; add to the config: {_WRAPPER}, or dtype='bfloat16' to optim_wrapper")
         [batch] = self._meta_batches(training, inputs, data_samples)
         result = training.gradient(batch)
+        training.idle.stepped()
         losses = training.losses([result])
         return {**losses, 'loss': loss_with_gradient(losses['loss'], list(training.params.values()), result.grads)}
 
@@ -149,7 +155,7 @@ class DILEditModel(BaseEditModel):
         result cropped (``size_needs``).
         """
         if self.training:
-            return select_outputs(self.generator(inputs, **kwargs), self.options.dil.outputs)[-1]
+            return select_outputs(self.generator(inputs.clone(), **kwargs), self.options.dil.outputs)[-1]
         network = self.generator_ema if self.options.is_use_ema else self.generator
         if self._needs is None:
             self._needs = size_needs(network, {}, None, inputs.shape[1], self.options.dil.outputs)
@@ -177,6 +183,8 @@ class DILEditModel(BaseEditModel):
             optim_wrapper.initialize_count_status(self, iteration * training.steps, max(-1, last * training.steps))
         labels = ', '.join(self.distortions.labels)
         print_log(f'DIL variant {self.options.dil.variant}; confounders: {labels}', 'current')
+        if note := note_on_unregistered(self.generator):
+            print_log(note, 'current', logging.WARNING)
         self._training = training
         return training
 
