@@ -69,7 +69,9 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                      Meta(description='The virtual update. Default: Adam as released for sf and pf, SGD for ss, ps '
                           'and mldg.')] = UNSET
     hvp: Annotated[Literal['exact', 'finite_difference'] | UnsetType,
-                   Meta(description='Hessian-vector product of ss, ps and mldg. Default: exact.')] = UNSET
+                   Meta(description='Hessian-vector product of ss, ps and mldg. exact: double backward, as right as '
+                        'that of every layer; tools/check.py compares it with differences on your network. '
+                        'finite_difference: a forward difference of the gradient. Default: exact.')] = UNSET
     recompute: Annotated[bool | UnsetType,
                          Meta(description='hvp: exact. true: the graphs of the inner losses are computed anew for the '
                               'Hessian-vector product, one at a time: the least memory. false: they are held from the '

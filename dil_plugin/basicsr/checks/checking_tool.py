@@ -15,10 +15,12 @@ import torch
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
+from dil_plugin.basicsr.checks.exact_product import product_line
 from dil_plugin.basicsr.checks.network_check import image_channels, patch_side
 from dil_plugin.basicsr.checks.saved_network import check_saved_network
 from dil_plugin.basicsr.checks.trial_step import Trial, gibibytes, trial_steps
 from dil_plugin.basicsr.data.bad_images import MARKER
+from dil_plugin.basicsr.models.dil_model import DILModel
 from dil_plugin.errors import DataError, OptionError
 
 SAMPLE = 32
@@ -91,6 +93,9 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
         yield _line('step', f'some iterations with {batch_size} images on {model.device} …')
         trial = trial_steps(model, next(iter(loader)), batch_size)
         yield from _trial_lines(trial, str(model.device), total)
+        for text in (model.idle.message(), product_line(model)) if isinstance(model, DILModel) else ():
+            if text:
+                yield _line('', text)
         model.save(0, 1)
         image = torch.rand(1, image_channels(opt) or 3, *2 * [patch_side(opt) or 64], device=model.device)
         warning = check_saved_network(model.get_bare_model(model.net_g), opt['network_g'], f'{folder}/net_g_1.pth',

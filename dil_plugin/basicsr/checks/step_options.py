@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from dil_plugin.basicsr.checks.gradient_check import check_gradient
 from dil_plugin.basicsr.checks.network_scale import built_to_look_at
 from dil_plugin.basicsr.models.mixed_precision import check_precision
 from dil_plugin.errors import OptionError
@@ -31,6 +32,7 @@ def check_step_options(opt: Mapping[str, Any], dil: DILOptions) -> None:
         network = built_to_look_at(opt['network_g'])
         if network is not None:
             Checkpointed(network)
+    check_gradient(opt, dil)
     if train.get('accum_iter', 1) > train['total_iter'] and dil.variant != 'erm':
         raise OptionError(f'train.accum_iter: {train["accum_iter"]}, but total_iter is {train["total_iter"]}: not one '
                           'step would be taken; allowed: at most total_iter')

@@ -177,7 +177,8 @@ class SwinIR(Block, frozen=True, kw_only=True):
     drop_path_rate: Annotated[Rate, Meta(description='Stochastic depth.')] = 0.1
     ape: Annotated[bool, Meta(description='Absolute position embedding.')] = False
     patch_norm: Annotated[bool, Meta(description='Normalise after the embedding.')] = True
-    use_checkpoint: Annotated[bool, Meta(description='Recompute activations to save memory.')] = False
+    use_checkpoint: Annotated[bool, Meta(description='Leave it: BasicSR 1.4.2 cannot compute with true. '
+                                         'train.dil.checkpointing: true is the same for any network.')] = False
     upscale: Annotated[Literal[1, 2, 3, 4, 8], Meta(description='Enlargement; that of the top level.')] = 2
     img_range: Annotated[float, Meta(description='Of the values: 1.')] = 1.0
     upsampler: Annotated[Literal['', 'pixelshuffle', 'pixelshuffledirect', 'nearest+conv'],
@@ -186,6 +187,9 @@ class SwinIR(Block, frozen=True, kw_only=True):
     resi_connection: Annotated[Literal['1conv', '3conv'], Meta(description='Convolutions that end a block.')] = '1conv'
 
     def __post_init__(self) -> None:
+        if self.use_checkpoint:
+            raise ValueError('.use_checkpoint: true, with which the SwinIR of BasicSR 1.4.2 fails at its first image; '
+                             'allowed: false, and train.dil.checkpointing: true for less memory')
         if len(self.depths) != len(self.num_heads):
             raise ValueError(f'.num_heads: {list(self.num_heads)}; expected as many as depths {list(self.depths)}')
         odd = next((heads for heads in self.num_heads if self.embed_dim % heads), None)
