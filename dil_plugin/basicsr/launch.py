@@ -1,12 +1,16 @@
 """Runs BasicSR's pipelines for the tools: a user's mistake ends in one clear line, not in a traceback."""
 
+import sys
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
 from urllib.error import URLError
 
 import torch
 from torch import distributed
 
-from dil_plugin.errors import DataError
+from dil_plugin.basicsr.checks.unexpected import in_words, into_the_log, of_network_or_data
+from dil_plugin.errors import DataError, DILError, OptionError
 from dil_plugin.launch import errors_in_one_line
 
 
@@ -30,7 +34,27 @@ def run(pipeline: Callable[[str], None], root_path: str) -> None:
         except SystemExit:  # of a run that a signal has ended, on all ranks
             _leave_the_group()
             raise
+        except DILError as error:
+            if error.__cause__ is not None:
+                into_the_log(error.__cause__)
+            raise
+        except Exception as error:
+            end_unexpectedly(error)
         _leave_the_group()
+
+
+def end_unexpectedly(error: Exception) -> NoReturn:
+    """Ends the process on an error that nobody foresaw; the last line says what was being done, and where it happened.
+
+    What comes of a network, loss, metric or data set is a user's mistake: that line alone, the traceback stands in the
+    log, status 2. Anything else keeps its traceback on standard error, status 1.
+    """
+    into_the_log(error)
+    if of_network_or_data(error):
+        raise OptionError(in_words(error)) from None
+    traceback.print_exception(error)
+    sys.stderr.write(f'error: {in_words(error)}\n')
+    sys.exit(1)
 
 
 def _leave_the_group() -> None:

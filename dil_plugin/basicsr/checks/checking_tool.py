@@ -19,8 +19,10 @@ from dil_plugin.basicsr.checks.exact_product import product_line
 from dil_plugin.basicsr.checks.network_check import image_channels, patch_side
 from dil_plugin.basicsr.checks.saved_network import check_saved_network
 from dil_plugin.basicsr.checks.trial_step import Trial, gibibytes, trial_steps
+from dil_plugin.basicsr.checks.trial_validation import trial_validation
 from dil_plugin.basicsr.data.bad_images import MARKER
 from dil_plugin.basicsr.models.dil_model import DILModel
+from dil_plugin.checkpoints import load_checkpoint
 from dil_plugin.errors import DataError, OptionError
 
 SAMPLE = 32
@@ -83,7 +85,7 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
         opt['logger']['pbar'] = False
         model = build_model(opt)
         model.opt['path'].update(models=folder, training_states=folder)  # now that the network is read
-        model.opt['val'] = None  # a resumed run may repeat a validation first
+        val, model.opt['val'] = model.opt.get('val'), None  # a resumed run may repeat a validation first
         if resumed is not None:
             model.resume_training(resumed)
             yield _line('resume', f'{opt["path"]["resume_state"]}, iteration {resumed["iter"]}')
@@ -96,13 +98,18 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
         for text in (model.idle.message(), product_line(model)) if isinstance(model, DILModel) else ():
             if text:
                 yield _line('', text)
+        sets = [one.dataset for one in val_loaders] if val else []
+        for text in trial_validation(model, sets, val or {}, os.path.join(folder, 'visualization')):
+            yield _line('val', text)
         model.save(0, 1)
+        size = sum(file.stat().st_size for file in Path(folder).iterdir() if file.is_file())
         image = torch.rand(1, image_channels(opt) or 3, *2 * [patch_side(opt) or 64], device=model.device)
         warning = check_saved_network(model.get_bare_model(model.net_g), opt['network_g'], f'{folder}/net_g_1.pth',
                                       image, getattr(model, 'outputs', 'all'))
         if warning:
             yield _line('', f'warning: {warning}')
-        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        model.resume_training(load_checkpoint(os.path.join(folder, '1.state'), 'training state'))
+        yield _line('save', 'network and training state are written and read')
     yield _line('disk', _disk(size, total, int(opt['logger']['save_checkpoint_freq']), experiments))
 
 

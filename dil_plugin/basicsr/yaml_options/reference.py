@@ -51,6 +51,10 @@ class Section(NamedTuple):
 
 
 _LOADER = tuple(LoaderOptions.__struct_fields__)
+_OTHER_NETWORKS = (
+    "Any other network that is registered with BasicSR works by its name and its constructor's arguments. Some take "
+    'certain sizes alone, as multiples of 8: that is found by trying, images are padded and results cropped. Where '
+    'trying fails, `val.window_size` says it (other projects write it there too, or as `network_g.window_size`).')
 _LOOKED_AT = ('BasicSR registers `calculate_psnr_pt` and `calculate_ssim_pt` too: they take tensors, which validation '
               'does not give.')
 _DRAWS = Row('distortions.draws', 'draws', 'integer >= 1', '`1`', 'So many confounders of this entry, with independent '
@@ -89,8 +93,7 @@ def sections() -> list[Section]:
         Section('`datasets.train.confounders`, its sets', 'datasets.*.confounders', PairedSetOptions),
     ]
     last = [
-        *_registered('network_g', registered.NETWORKS, "Any other network that is registered with BasicSR works by its "
-                     "name and its constructor's arguments."),
+        *_registered('network_g', registered.NETWORKS, _OTHER_NETWORKS),
         Section('`path`', 'path', blocks.Path),
         Section('`val`', 'val', blocks.Val),
         *_registered('val.metrics.*', registered.METRICS, _LOOKED_AT),
