@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+from torch.nn import functional
 
 from dil_plugin.basicsr.checks import checking_tool, trial_step
 from dil_plugin.basicsr.checks.checking_tool import check, duration, read_images
@@ -76,6 +79,58 @@ def test_the_step_is_one_of_the_training(base, checked, monkeypatch):
     checked(base)
     assert seen == [(3, 3, 16, 16)] * 2
     assert len(steps) == 2
+
+
+class LayerNormByHand(torch.autograd.Function):
+    """Takes what it saves for constants, as NAFNet's."""
+
+    @staticmethod
+    def forward(ctx, x):
+        deviation = (x.var(1, correction=0, keepdim=True) + 1e-6).sqrt()
+        y = (x - x.mean(1, keepdim=True)) / deviation
+        ctx.save_for_backward(y, deviation)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        y, deviation = ctx.saved_tensors
+        return (grad - y * (grad * y).mean(1, keepdim=True) - grad.mean(1, keepdim=True)) / deviation
+
+
+class NormForTest(nn.Module):
+
+    def forward(self, x):
+        return LayerNormByHand.apply(x)
+
+
+@ARCH_REGISTRY.register()
+class ByHandForTest(nn.Module):
+
+    def __init__(self, norm=True, dtype=None):
+        super().__init__()
+        self.head, self.tail = nn.Conv2d(3, 6, 3, 1, 1), nn.Conv2d(6, 3, 3, 1, 1)
+        self.norm = NormForTest() if norm else nn.Identity()
+        self.dtype, self.unused = getattr(torch, dtype or '', None), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        if self.dtype and x.dtype != self.dtype:
+            raise TypeError(f'{self.dtype} wanted')
+        return x + self.tail(functional.gelu(self.norm(self.head(x))))
+
+
+@pytest.mark.parametrize(('variant', 'network', 'words'), [
+    ('ps', {}, r'warning: hvp: exact differs by \d\S* % .* in float64; at fault: norm \(NormForTest\);'),
+    ('ss', {'norm': False}, r'hvp: exact agrees with differences .* in float64 \(relative error \S+e-(09|1\d)\)'),
+    ('ps', {'dtype': 'float32'}, r'hvp: exact was not compared with differences in float64 \(TypeError: torch.float32'),
+    ('sf', {}, '')])
+def test_the_exact_product_is_compared(base, checked, variant, network, words):
+    """And the parameters that no gradient reaches are named."""
+    base['network_g'] = {'type': 'ByHandForTest', **network}
+    base['train']['dil'] = {'variant': variant}
+    text = '\n'.join(checked(base))
+    assert '2 of 6 parameters had no gradient in the first 2 steps' in text
+    assert 'unused.weight, unused.bias' in text
+    assert re.search(words, text) if words else 'hvp' not in text
 
 
 @pytest.mark.parametrize('images', ['all', None])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch
-from dil_plugin.learning.objective import select_outputs
+from dil_plugin.learning.objective import require_known_sizes, select_outputs
 from dil_plugin.learning.options import SECOND_ORDER
 from dil_plugin.learning.precision import is_half
 from dil_plugin.mmagic.given_gradient import loss_with_gradient
@@ -88,6 +88,7 @@ class DILEditModel(BaseEditModel):
                               "images; allowed: reduction='mean', or no micro_batch")
         super().__init__(generator, pixel_loss, train_cfg, test_cfg, init_cfg, data_preprocessor)
         check_preprocessor(self.data_preprocessor)
+        require_known_sizes(self.generator)
         self.options: ModelOptions = options
         self.distortions = confounders
         self._training: MetaTraining | None = None
