@@ -9,6 +9,7 @@ import pytest
 import torch
 from basicsr.losses import build_loss
 from basicsr.metrics import calculate_metric
+from basicsr.models import build_model
 from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY
 
 from dil_plugin.basicsr.yaml_options.registered import METRICS, PERCEPTUAL_LOSSES, PIXEL_LOSSES
@@ -151,6 +152,37 @@ def test_a_metric_without_targets(validated, parsed, crops):
                                     'io_backend': {'type': 'disk'}}}, path={'pretrain_network_g': None})
     with pytest.raises(OptionError, match=r'val\.metrics\.psnr: calculate_psnr compares .* datasets\.test_1'):
         parsed(opt, False)
+
+
+class Gives(torch.nn.Module):
+    """A loss whose value the test says."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, output, gt):
+        if self.value is KeyError:
+            raise KeyError('of the loss')
+        return self.value
+
+
+@pytest.mark.parametrize(('key', 'value', 'words'), [
+    ('cri_pix', torch.rand(2, 3), ['train.pixel_opt: its loss gives a tensor of (2, 3); expected one number']),
+    ('cri_pix', (torch.tensor(1.), None), ['train.pixel_opt: its loss gives tuple']),
+    ('cri_pix', None, ['train.pixel_opt: its loss gives NoneType']),
+    ('cri_perceptual', torch.tensor(1.), ['train.perceptual_opt: its loss gives Tensor; expected two']),
+    ('cri_perceptual', [torch.rand(3), None], ['train.perceptual_opt: its loss gives a tensor of (3,)']),
+    ('cri_pix', KeyError, ["the first training step fails (KeyError: 'of the loss', ", f'{__file__} line ']),
+])
+def test_what_a_loss_of_ones_own_must_give(base, parsed, key, value, words):
+    model = build_model(parsed(base))
+    setattr(model, key, Gives(value))
+    model.feed_data({'gt': torch.rand(4, 3, 16, 16)})
+    with pytest.raises(OptionError) as error:
+        model.optimize_parameters(1)
+    assert all(word in str(error.value) for word in words), error.value
+    assert 'network_g' not in str(error.value)
 
 
 # ---- Sizes -----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from dil_plugin.basicsr.checks.unexpected import own_place
 from dil_plugin.errors import DILError, OptionError
 
 Method = TypeVar('Method', bound=Callable[..., Any])
@@ -37,6 +38,9 @@ def in_one_line(what: str, network: nn.Module) -> Iterator[None]:
         if isinstance(error, DILError) or lacks_memory(error):
             raise
         hint = _SECOND_ORDER if _NO_SECOND_DERIVATIVE.search(str(error)) else ''
+        own = own_place(error) if type(network).__module__.startswith(_OURS) else None
+        if own is not None:  # a loss of the user's own, say
+            raise OptionError(f'{what} fails ({said(error, type(network))}, {own[0]} line {own[1]}){hint}') from error
         raise OptionError(f'network_g: {type(network).__name__}: {what} fails ({said(error, type(network))}){hint}'
                           ) from error
 

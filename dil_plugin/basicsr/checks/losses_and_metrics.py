@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from dil_plugin.basicsr.checks.built_from import check_arguments
 from dil_plugin.basicsr.yaml_options.registered import METRICS, PERCEPTUAL_LOSSES, PIXEL_LOSSES
 from dil_plugin.errors import OptionError
@@ -76,6 +78,22 @@ def _check_targets(opt: Mapping[str, Any], metrics: Mapping[str, Any], registry:
             if target is not None and target.default is target.empty:
                 raise OptionError(f'val.metrics.{label}: {metric["type"]} compares with targets, and datasets.{name} '
                                   f'({_WITHOUT_TARGETS}) has none; allowed: calculate_niqe, or a data set of pairs')
+
+
+def one_number(key: str, value: Any) -> Tensor:
+    """What a loss gave, a scalar; raises OptionError, naming the option, where it is none."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value
+    what = f'a tensor of {tuple(value.shape)}' if isinstance(value, Tensor) else type(value).__name__
+    raise OptionError(f'{key}: its loss gives {what}; expected one number, a tensor of one element')
+
+
+def two_losses(key: str, values: Any) -> list[Tensor | None]:
+    """What a perceptual loss gave, for features and style, of which either may be None; raises as ``one_number``."""
+    if not isinstance(values, list | tuple) or len(values) != 2:
+        raise OptionError(f'{key}: its loss gives {type(values).__name__}; expected two, of features and of style, as '
+                          'PerceptualLoss')
+    return [None if value is None else one_number(key, value) for value in values]
 
 
 def _module(entry: Any) -> str:

@@ -26,7 +26,7 @@ def in_words(error: BaseException) -> str:
         said = text.splitlines()[-1]
     else:
         said = f'{type(error).__name__}: {text}' if text else type(error).__name__
-    said, done, place = ' '.join(said.split()), _done(error), _own_place(error)
+    said, done, place = ' '.join(said.split()), _done(error), own_place(error)
     said = said if len(said) <= _WORDS else f'{said[:_WORDS]}…'
     where = f' ({place[0]} line {place[1]})' if place else ''
     return f'{done}: {said}{where}' if done else f'{said}{where}'
@@ -35,7 +35,7 @@ def in_words(error: BaseException) -> str:
 def of_network_or_data(error: BaseException) -> bool:
     """Whether it comes of what a user chose: code of the user's own, or a network, loss, metric or data set."""
     frames = _frames(error)
-    return _own_place(error) is not None or any(_NETWORK_AND_DATA.search(file) for file, _ in frames)
+    return own_place(error) is not None or any(_NETWORK_AND_DATA.search(file) for file, _ in frames)
 
 
 def into_the_log(error: BaseException) -> None:
@@ -79,7 +79,7 @@ def _image(values: Mapping[str, Any]) -> str:
     return f", image '{values['img_name']}'{size}"
 
 
-def _own_place(error: BaseException) -> tuple[str, int] | None:
+def own_place(error: BaseException) -> tuple[str, int] | None:
     """The last line of code that is no library's, ours or a tool's."""
     main = getattr(sys.modules.get('__main__'), '__file__', None)
     tools = os.path.realpath(main) if main else ''

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dil_plugin.basicsr.checks.first_failure import first_in_one_line
+from dil_plugin.basicsr.checks.losses_and_metrics import one_number, two_losses
 from dil_plugin.basicsr.data.byte_images import on_device
 from dil_plugin.basicsr.models.deployed_network import build_deployed
 from dil_plugin.basicsr.models.deploying_model import DeployingModel
@@ -209,10 +210,11 @@ class DILModel(DeployingModel, SpreadValidationModel):
         """The sum of the losses that the YAML names, a scalar."""
         parts = {}
         if self.cri_pix:
-            parts['l_pix'] = self.cri_pix(output, gt)
+            parts['l_pix'] = one_number('train.pixel_opt', self.cri_pix(output, gt))
         if self.cri_perceptual:
-            parts['l_percep'], parts['l_style'] = self.cri_perceptual(output, gt)
-        parts = {name: value for name, value in parts.items() if value is not None}
+            both = two_losses('train.perceptual_opt', self.cri_perceptual(output, gt))
+            parts.update((name, value) for name, value in zip(('l_percep', 'l_style'), both, strict=True)
+                         if value is not None)
         self.log_parts = {name: value.detach() for name, value in parts.items()}
         return torch.stack([value.reshape(()) for value in parts.values()]).sum()
 
