@@ -114,25 +114,56 @@ def select_parameters(content: Any, path: str | os.PathLike[str], param_key: str
     Args:
         content: What the file holds.
         path: The file, for messages.
-        param_key: ``params``, ``params_ema`` or another key; None takes ``params_ema`` where it is there, as
-            Real-ESRGAN's inference does, else ``params``, else the file itself as a bare state dict.
+        param_key: ``params``, ``params_ema`` or another key; None: that of ``key_to_test``, else the file itself as a
+            bare state dict.
 
     Raises:
         DataError: There is no such key, or no state dict.
     """
     if not isinstance(content, Mapping):
         raise DataError(f'{path}: expected a checkpoint with params or params_ema, got {type(content).__name__}')
-    keys = [param_key] if param_key is not None else [key for key in ('params_ema', 'params') if key in content]
-    if keys and keys[0] not in content:
+    key = param_key if param_key is not None else key_to_test(content)
+    if key is not None and key not in content:
         found = ', '.join([str(key) for key in content if key != NOTES][:3])
-        raise DataError(f"{path}: has no '{keys[0]}', only {found}")
+        raise DataError(f"{path}: has no '{key}', only {found}")
     if {'optimizers', 'schedulers'} <= set(content):
         raise DataError(f'{path}: is a training state; the network is in the folder models, net_g_….pth')
-    state = content[keys[0]] if keys else content
+    state = content if key is None else content[key]
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        where = f"'{keys[0]}'" if keys else 'the file'
+        where = 'the file' if key is None else f"'{key}'"
         raise DataError(f'{path}: {where} is no state dict; expected a checkpoint with params or params_ema')
-    return keys[0] if keys else '', network_names(state)
+    return key or '', network_names(state)
+
+
+def key_to_test(content: Mapping[Any, Any]) -> str | None:
+    """Under which key the parameters stand that are tested where the user names none: one rule for all tools.
+
+    ``params_ema`` where it is there: training validates that network, and Real-ESRGAN's inference takes it. Else
+    ``params``; None where neither is there. Training itself begins with ``params``, as in BasicSR.
+    """
+    return next((key for key in ('params_ema', 'params') if key in content), None)
+
+
+def selection_in_words(key: str, content: Mapping[Any, Any]) -> str:
+    """Which parameters were taken out of a checkpoint, and which others it holds.
+
+    Args:
+        key: From ``select_parameters``.
+        content: What the file holds.
+    """
+    if key == 'params_ema':
+        others = ' (params, the weights without averaging, are in the file too)' if 'params' in content else ''
+        return f'params_ema, the moving average of the weights{others}'
+    others = ' (params_ema, their moving average, is in the file too)' if 'params_ema' in content else ''
+    return f'{key or "the state dict"}{others}'
+
+
+def refuse_not_finite(state: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
+    """Raises DataError, naming the file and the first such parameter, where weights are NaN or infinite."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise DataError(f'{path}: {name} is not finite (NaN or infinite): the training had diverged; take an '
+                            'earlier checkpoint')
 
 
 def network_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -54,7 +54,7 @@ def mean_by_torch(options: dict, count: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize('options', [RRDB, SWINIR], ids=['rrdb', 'swinir'])
 @pytest.mark.parametrize(('count', 'key'), [(2, 'params'), (5, 'params_theta')])
 def test_mean_of_the_weights(tmp_path: Path, options: dict, count: int, key: str):
-    content = average_checkpoints(saved(tmp_path, options, count, key), key)
+    content, _ = average_checkpoints(saved(tmp_path, options, count, key), key)
     assert list(content) == ['params', NOTES]
     assert content[NOTES]['iteration'] == 100 * count
     expected = mean_by_torch(options, count)
@@ -70,7 +70,7 @@ def test_the_tool_writes_what_every_tool_reads(tmp_path: Path):
                str(tmp_path / 'swa.pth')]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, '')
-    assert done.stdout == f'{tmp_path / "swa.pth"}: the mean of 3 checkpoints\n'
+    assert done.stdout == f'{tmp_path / "swa.pth"}: the mean of 3 checkpoints: params\n'
     image = torch.rand(1, 3, 8, 8)
     module = build_network(dict(RRDB))
     module.load_state_dict(load_checkpoint(tmp_path / 'swa.pth', 'x')['params'])
@@ -86,7 +86,7 @@ def test_the_tool_writes_what_every_tool_reads(tmp_path: Path):
 def test_a_file_without_notes(tmp_path: Path):
     for k in range(2):
         torch.save({'params': network(RRDB, k).state_dict()}, tmp_path / f'{k}.pth')
-    assert list(average_checkpoints([tmp_path / '0.pth', tmp_path / '1.pth'])) == ['params']
+    assert list(average_checkpoints([tmp_path / '0.pth', tmp_path / '1.pth']).content) == ['params']
 
 
 def norm_files(folder: Path) -> list[Path]:
@@ -119,3 +119,34 @@ def test_mistakes_are_named(tmp_path: Path):
     with pytest.raises(DataError, match='cannot be written'):
         average_files([one, two], tmp_path / 'no/such/folder.pth')
     assert three.is_file()
+
+
+def written(path: Path, **values: float) -> Path:
+    torch.save({key: {'w': torch.full((3,), value)} for key, value in values.items()}, path)
+    return path
+
+
+def test_the_moving_averages_are_taken_where_every_tool_takes_them(tmp_path: Path):
+    paths = [written(tmp_path / f'{k}.pth', params=10.0 * k, params_ema=float(k)) for k in (1, 2)]
+    content, selection = average_checkpoints(paths)
+    assert torch.equal(content['params']['w'], torch.full((3,), 1.5))
+    assert selection.startswith('params_ema, the moving average')
+    content, selection = average_checkpoints(paths, 'params')
+    assert torch.equal(content['params']['w'], torch.full((3,), 15.0))
+    assert selection == 'params (params_ema, their moving average, is in the file too)'
+    with pytest.raises(DataError, match=r"3.pth: has no 'params_ema', only params"):
+        average_checkpoints([*paths, written(tmp_path / '3.pth', params=3)])
+
+
+def test_weights_that_are_not_finite_or_counted_twice_are_refused(tmp_path: Path):
+    one, two = (written(tmp_path / f'{k}.pth', params=float(k)) for k in (1, 2))
+    for value in (float('nan'), float('inf')):
+        broken = written(tmp_path / 'broken.pth', params=value)
+        with pytest.raises(DataError, match=r'broken\.pth: w is not finite'):
+            average_checkpoints([one, broken, two])
+    (tmp_path / 'link.pth').symlink_to(one)
+    for again in (one, tmp_path / 'link.pth', tmp_path / 'x' / '..' / '1.pth'):
+        with pytest.raises(OptionError, match=r'is given twice'):
+            average_checkpoints([one, two, again])
+    with pytest.raises(DataError, match=r'latest\.pth: holds the same weights as .*2\.pth'):
+        average_checkpoints([one, two, written(tmp_path / 'latest.pth', params=2.0)])

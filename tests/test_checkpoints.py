@@ -14,6 +14,7 @@ from dil_plugin.checkpoints import (
     read_notes,
     save_atomically,
     select_parameters,
+    selection_in_words,
 )
 from dil_plugin.errors import DataError
 
@@ -85,6 +86,18 @@ def test_which_parameters_are_taken(keys, param_key, taken):
     key, state = select_parameters(content, 'net.pth', param_key)
     assert key == taken
     assert state['w'].item() == keys.index(taken)
+
+
+@pytest.mark.parametrize(('key', 'keys', 'words'), [
+    ('params_ema', ['params', 'params_ema'],
+     'params_ema, the moving average of the weights (params, the weights without averaging, are in the file too)'),
+    ('params_ema', ['params_ema'], 'params_ema, the moving average of the weights'),
+    ('params', ['params', 'params_ema'], 'params (params_ema, their moving average, is in the file too)'),
+    ('params', ['params'], 'params'),
+    ('', ['w'], 'the state dict'),
+])
+def test_the_user_is_told_which_parameters_were_taken(key, keys, words):
+    assert selection_in_words(key, dict.fromkeys(keys)) == words
 
 
 def test_bare_and_wrapped_state_dicts():

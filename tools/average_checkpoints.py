@@ -23,8 +23,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('input', type=Path, nargs='+', metavar='FILE', help='two checkpoints of a network or more')
     parser.add_argument('-o', '--output', required=True, type=Path, metavar='FILE', help='the .pth to write')
-    parser.add_argument('--param-key', default='params', metavar='KEY',
-                        help='which of their parameters: params, params_ema, params_theta (default: params)')
+    parser.add_argument('--param-key', metavar='KEY',
+                        help='which of their parameters: params, params_ema, params_theta (default: params_ema where '
+                        'it is there)')
     parser.add_argument('--overwrite', action='store_true', help='replace the output if it is there')
     return parser.parse_args(arguments)
 
@@ -35,11 +36,11 @@ def main() -> int:
     try:
         # Here, not above: --help needs no torch.
         from dil_plugin.checkpoint_averaging import average_files
-        average_files(options.input, options.output, options.param_key, options.overwrite)
+        selection = average_files(options.input, options.output, options.param_key, options.overwrite)
     except DILError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    print(f'{options.output}: the mean of {len(options.input)} checkpoints')
+    print(f'{options.output}: the mean of {len(options.input)} checkpoints: {selection}')
     return 0
 
 

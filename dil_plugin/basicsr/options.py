@@ -15,7 +15,7 @@ from dil_plugin.basicsr.checks.best_network import check_kept_best
 from dil_plugin.basicsr.checks.built_from import check_blocks_of_basicsr
 from dil_plugin.basicsr.checks.network_check import check_network
 from dil_plugin.basicsr.checks.prefetching import complete_prefetching
-from dil_plugin.basicsr.checks.pretrained import check_pretrained
+from dil_plugin.basicsr.checks.pretrained import check_pretrained, complete_param_key
 from dil_plugin.basicsr.checks.required_options import MODEL, check_names, check_required, check_values
 from dil_plugin.basicsr.checks.step_options import check_step_options
 from dil_plugin.basicsr.data.amounts import check_batches, check_metric_sizes
@@ -110,6 +110,8 @@ def complete_options(opt: dict[str, Any]) -> None:
     _check_device(opt)
     check_values(opt)
     check_blocks_of_basicsr(opt)
+    if not opt['is_train']:
+        complete_param_key(opt)
     if opt['is_train']:
         opt['logger'].setdefault('use_tb_logger', False)  # BasicSR's loggers ask for it
     if ours and opt['is_train']:

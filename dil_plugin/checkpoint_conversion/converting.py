@@ -15,7 +15,14 @@ from torch import Tensor
 import dil_plugin
 from dil_plugin.checkpoint_conversion.architectures import Architecture, find_architecture
 from dil_plugin.checkpoint_conversion.mmengine_files import load_inert, model_of_config, split_by_module
-from dil_plugin.checkpoints import NOTES, NetworkNotes, read_notes, save_atomically, select_parameters
+from dil_plugin.checkpoints import (
+    NOTES,
+    NetworkNotes,
+    read_notes,
+    refuse_not_finite,
+    save_atomically,
+    select_parameters,
+)
 from dil_plugin.distortions import parse_distortions
 from dil_plugin.errors import DataError, OptionError
 
@@ -115,6 +122,8 @@ def _to_mmagic(content: Any, source: str, arch: str | None, ema: EmaPlace | None
     if not keys:  # a bare state dict
         keys, states = ['params'], {'params': select_parameters(content, source, None)[1]}
     architecture = _architecture(arch, states, source)
+    for state in states.values():
+        refuse_not_finite(state, source)
     meta: dict[str, Any] = {'experiment_name': notes.name if notes else '', 'epoch': 0,
                             'iter': (notes.iteration if notes else None) or 0}
     written: dict[str, Any] = {'meta': meta}
@@ -166,6 +175,8 @@ def _to_basicsr(content: Mapping[str, Any], source: str, arch: str | None, ema: 
     else:
         states = {'params': children[_GENERATOR]}
     architecture = _architecture(arch, states, source)
+    for state in states.values():
+        refuse_not_finite(state, source)
     written: dict[str, Any] = dict(states)
     notes, network, remark = _notes(meta, architecture, source)
     if notes is not None:

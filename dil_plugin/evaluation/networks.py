@@ -9,7 +9,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from dil_plugin.checkpoints import NetworkNotes, load_checkpoint, read_notes, select_parameters
+from dil_plugin.checkpoints import NetworkNotes, load_checkpoint, read_notes, select_parameters, selection_in_words
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning.objective import OUTPUTS, select_outputs
 from dil_plugin.networks.size_needs import SizeNeeds, input_channels, size_needs
@@ -29,6 +29,7 @@ class RestorationNetwork:
         notes: What the checkpoint says about its training; None where it says nothing.
         param_key: Which of the checkpoint's parameters these are.
         window_size: What the training's ``val.window_size`` says of the sides that the network takes, or None.
+        selection: The same in words, for the user.
     """
 
     def __init__(self,
@@ -38,7 +39,8 @@ class RestorationNetwork:
                  outputs: str = 'all',
                  notes: NetworkNotes | None = None,
                  param_key: str = 'params',
-                 window_size: int | None = None) -> None:
+                 window_size: int | None = None,
+                 selection: str = '') -> None:
         self.module = module.eval().requires_grad_(False)
         self.name = str(options.get('type', type(module).__name__))
         self.options = dict(options)
@@ -48,6 +50,7 @@ class RestorationNetwork:
         self.notes = notes
         self.param_key = param_key
         self.window_size = window_size
+        self.selection = selection
 
     @property
     def device(self) -> torch.device:
@@ -127,7 +130,7 @@ def load_network(checkpoint: Path,
                         f'{ {k: v for k, v in given.network_g.items() if k != "type"} }: {differences}')
     module.load_state_dict(state, strict=True)
     return RestorationNetwork(module.to(device), given.network_g, given.scale, given.outputs, notes, key,
-                              given.window_size)
+                              given.window_size, selection_in_words(key, content))
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

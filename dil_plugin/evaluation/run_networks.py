@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 from dil_plugin.errors import OptionError
@@ -11,7 +12,7 @@ from dil_plugin.evaluation.results import INPUT, Run
 
 
 class RunNetworks:
-    """The networks of a plan.
+    """The networks of a plan; standard error says of each which of its checkpoint's parameters it has.
 
     Attributes:
         runs: What they are, in the plan's order.
@@ -30,6 +31,7 @@ class RunNetworks:
         for name, path in plan.runs.items():
             network = self.load(name, 'cpu')
             self._check(network, name, path)
+            sys.stderr.write(f'{name}: {path}: {network.selection}\n')
             run = _describe(network, name, path)
             self.runs.append(run)
             architecture = json.dumps([network.options, network.scale, network.outputs], sort_keys=True, default=str)

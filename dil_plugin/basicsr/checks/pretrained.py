@@ -8,8 +8,25 @@ from typing import Any
 from dil_plugin.basicsr.checks.network_scale import built_to_look_at
 from dil_plugin.basicsr.models.pretrained_parameters import KEY, load_fitting, parameters_under
 from dil_plugin.basicsr.resuming.training_states import saved_iterations
-from dil_plugin.checkpoints import load_checkpoint
+from dil_plugin.checkpoints import key_to_test, load_checkpoint
 from dil_plugin.errors import DataError
+
+
+def complete_param_key(opt: Mapping[str, Any]) -> None:
+    """Sets ``path.param_key_g`` of a test, where the YAML has none, to what the other tools would take.
+
+    BasicSR's default, ``params``, would measure another network than its training validated, and than restore.py uses.
+
+    Args:
+        opt: The options as BasicSR parsed them.
+
+    Raises:
+        DataError: The checkpoint cannot be read.
+    """
+    path = opt['path'].get('pretrain_network_g')
+    if path is not None and 'param_key_g' not in opt['path']:
+        content = load_checkpoint(path, KEY)
+        opt['path']['param_key_g'] = (key_to_test(content) if isinstance(content, Mapping) else None) or 'params'
 
 
 def check_pretrained(opt: Mapping[str, Any]) -> None:

@@ -53,14 +53,19 @@ class CheckpointFiles(SRModel, abc.ABC):
         A file without any key, as ESRGAN's RRDB_PSNR_x4.pth is one, holds the parameters themselves. A run that is
         resumed goes on from ``params_theta`` where that is not what was deployed.
         """
+        logger = get_root_logger()
         whole = load_checkpoint(load_path, KEY)
         own = self._trained_key(load_path, whole)
         wanted = own if param_key == 'params' else param_key
         used, state = parameters_under(whole, load_path, wanted, own)
+        averaged = net is getattr(self, 'net_g_ema', None)  # BasicSR asks for its params_ema, whatever the YAML says
         if used is not None:
-            get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, param key: [{used}].')
-        if used is not None and used != wanted:
-            get_root_logger().warning(f"{KEY}: {load_path} has no '{wanted}' (path.param_key_g); '{used}' is taken.")
+            what = f'the moving average of {type(net).__name__}' if averaged else type(net).__name__
+            logger.info(f'Loading {what} from {load_path}, param key: [{used}].')
+        if used is not None and used != wanted and averaged:
+            logger.info(f"The moving average (train.ema_decay) begins at '{used}': {load_path} has no '{wanted}'.")
+        elif used is not None and used != wanted:
+            logger.warning(f"{KEY}: '{used}' is taken: {load_path} has no '{wanted}', which path.param_key_g asks for.")
         if not strict:  # otherwise each difference is an error
             self._print_different_keys_loading(net, state, strict)
         load_fitting(net, state, whole, load_path, strict)

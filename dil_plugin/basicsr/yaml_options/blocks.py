@@ -61,7 +61,8 @@ class Path(Block, frozen=True, kw_only=True):
                                   Meta(description='Checkpoint to begin with, or to test; also one of ESRGAN under its '
                                        'own names (RRDB_PSNR_x4.pth).')] = None
     param_key_g: Annotated[str | None, Meta(description="Which of its parameters: params, params_ema (params where it "
-                                            'has none of these), params_theta (of deploy: phi).')] = 'params'
+                                            'has none of these), params_theta (of deploy: phi). Where test.py is given '
+                                            'none, it takes params_ema if it is there.')] = 'params'
     strict_load_g: Annotated[bool, Meta(description='Whether all parameters must be there and fit.')] = True
     resume_state: Annotated[str | None, Meta(description='Training state to go on from, experiments/NAME/'
                                              'training_states/K.state; --auto_resume takes the newest.')] = None

@@ -71,6 +71,7 @@ def write_invariance(runs: Mapping[str, Path],
     check_runs(runs, slashes=True)
     place = torch.device(choose_device(device))
     networks = {name: load_network(path, opt, param_key, place) for name, path in runs.items()}
+    sys.stderr.writelines(f'{name}: {runs[name]}: {network.selection}\n' for name, network in networks.items())
     _check_alike(networks)
     confounders, source = _confounders(distortions, opt, *next(iter(networks.items())))
     images = _read(data, recursive, limit, size)
