@@ -9,6 +9,7 @@ import numpy as np
 
 from dil_plugin.data_preparation.images import CutSettings, Entry, Image, Record, pixel_crc, read_image
 from dil_plugin.data_preparation.multiscale import smaller_versions
+from dil_plugin.data_preparation.source_files import stamp_of
 from dil_plugin.errors import DataError, UnusableImage
 
 
@@ -56,6 +57,7 @@ def cut_image(path: Path, source: str, stem: str, kept: tuple[int, int] | None,
         DataError: The image is unusable, or smaller than the size where ``settings.small`` is "error".
     """
     image, alpha = read_image(path)
+    stamp = stamp_of(path)
     if kept is not None:
         image = image[:kept[0], :kept[1]]
     height, width = image.shape[:2]
@@ -77,7 +79,7 @@ def cut_image(path: Path, source: str, stem: str, kept: tuple[int, int] | None,
         channels = 1 if piece.ndim == 2 else piece.shape[2]
         records.append(Record(key, piece.shape[0], piece.shape[1], channels, pixel_crc(piece)))
         encoded.append(cv2.imencode('.png', piece, [cv2.IMWRITE_PNG_COMPRESSION, settings.compress_level])[1].tobytes())
-    return Entry(source, path.stat().st_size, small, alpha, records), encoded
+    return Entry(source, stamp.n_bytes, small, alpha, records, None, stamp.mtime_ns, stamp.crc), encoded
 
 
 def cut_good_image(path: Path, source: str, stem: str, kept: tuple[int, int] | None,
@@ -86,7 +88,11 @@ def cut_good_image(path: Path, source: str, stem: str, kept: tuple[int, int] | N
     try:
         return cut_image(path, source, stem, kept, settings)
     except UnusableImage as error:
-        return Entry(source, 0, False, False, [], error.reason), []
+        try:
+            n_bytes, mtime_ns, crc = stamp_of(path)
+        except OSError:
+            return Entry(source, 0, False, False, [], error.reason), []
+        return Entry(source, n_bytes, False, False, [], error.reason, mtime_ns, crc), []
 
 
 def _pieces(stem: str, image: Image, settings: CutSettings) -> list[tuple[str, Image]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from dil_plugin.data_preparation.decoding import Image, decode, decode_upright, has_alpha
 from dil_plugin.errors import DataError, OptionError, UnusableImage
+from dil_plugin.missing_files import looked_in
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -88,6 +89,8 @@ class Entry(NamedTuple):
         alpha: Whether it had an alpha channel.
         records: What is stored of it.
         problem: Why it was left out (``on_bad_image`` "skip"), or None.
+        mtime_ns: When its file was changed last, in nanoseconds; None in journals of earlier versions.
+        crc: CRC-32 of its file's bytes; None there.
     """
 
     source: str
@@ -96,6 +99,8 @@ class Entry(NamedTuple):
     alpha: bool
     records: list[Record]
     problem: str | None = None
+    mtime_ns: int | None = None
+    crc: int | None = None
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:
@@ -109,7 +114,7 @@ def find_images(folder: Path, recursive: bool = False) -> list[Path]:
         DataError: The folder does not exist or holds no image.
     """
     if not folder.is_dir():
-        raise DataError(f'{folder}: there is no such folder')
+        raise DataError(f'{folder}: there is no such folder{looked_in(folder)}')
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if recursive and not name.startswith('.')]

@@ -29,6 +29,7 @@ from dil_plugin.data_preparation.images import (
 )
 from dil_plugin.data_preparation.keys import key_stem, require_unique_keys
 from dil_plugin.data_preparation.multiscale import ENDINGS
+from dil_plugin.data_preparation.source_files import is_changed
 from dil_plugin.data_preparation.storage import (
     Store,
     append_entries,
@@ -153,6 +154,7 @@ def pack_images(
         raise DataError(f'{out}: exists and was not written by this tool; give another output, or --verify to check it')
     entries = _begin_or_resume(out, _settings_of(settings, sources), complete)
     if complete:
+        _require_unchanged(out, entries, tasks, verify)
         count = verify_data(out, workers) if verify else len(read_meta(out))
         return _summary(entries.values(), len(names), count, 0, True)
     resumed = _drop_unfinished(out, entries, tasks)
@@ -254,15 +256,26 @@ def _begin_or_resume(out: Path, now: dict[str, Any], complete: bool) -> dict[str
 def _drop_unfinished(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task]) -> int:
     """Drops entries whose records were not all stored, or that were bad; returns the number of those that stay."""
     with open_store(out) as store:
-        for path, name, *_ in tasks:
+        for _, name, *_ in tasks:
             entry = entries.get(name)
             if entry is None:
                 continue
             if entry.problem is not None or not all(store.has(record.key) for record in entry.records):
                 del entries[name]
-            elif path.stat().st_size != entry.n_bytes:
-                raise DataError(f'{path}: changed since an interrupted call cut it; start anew with --overwrite')
+    _require_unchanged(out, entries, tasks, False)
     return len(entries)
+
+
+def _require_unchanged(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task], thorough: bool) -> None:
+    """Raises DataError where a source is another file than that which was packed."""
+    known = [(path, entries[name]) for path, name, *_ in tasks if name in entries]
+    try:
+        changed = [path for path, entry in known if is_changed(path, entry, thorough)]
+    except OSError as error:
+        raise DataError(f'{error.filename}: cannot be read: {error.strerror}') from None
+    if changed:
+        others = f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''
+        raise DataError(f'{changed[0]}: changed since it was packed into {out}{others}; start anew with --overwrite')
 
 
 def _cut_missing(out: Path, entries: dict[str, Entry], tasks: Sequence[_Task], workers: int,

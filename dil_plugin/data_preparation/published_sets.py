@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dil_plugin.data_preparation.images import Source, find_images, read_image
 from dil_plugin.data_preparation.keys import key_stem
 from dil_plugin.errors import DataError
+from dil_plugin.missing_files import no_such
 
 if TYPE_CHECKING:
     from dil_plugin.evaluation.benchmark_sets import BenchmarkSet
@@ -214,4 +215,4 @@ def _kept(found: BenchmarkSet, image: str, scale: int) -> tuple[int, int] | None
 
 def _require_folder(data: Path) -> None:
     if not data.is_dir():
-        raise DataError(f'--data: there is no folder {data}')
+        raise DataError(f'--data: {no_such(data, "folder")}')

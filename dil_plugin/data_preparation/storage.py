@@ -197,8 +197,8 @@ def load_journal(journal: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
     try:
         settings = dict(json.loads(header))
         entries = [
-            Entry(source, n_bytes, small, alpha, [Record(*record) for record in records], *problem)
-            for source, n_bytes, small, alpha, records, *problem in map(json.loads, lines)
+            Entry(source, n_bytes, small, alpha, [Record(*record) for record in records], *later)
+            for source, n_bytes, small, alpha, records, *later in map(json.loads, lines)
         ]
     except (ValueError, TypeError) as error:
         raise DataError(f'{journal}: damaged; remove {journal.parent} and start anew') from error
