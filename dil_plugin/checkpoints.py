@@ -12,6 +12,7 @@ import dil_plugin
 from dil_plugin.atomic import whole_file
 from dil_plugin.digest import DigestingFile, damage
 from dil_plugin.errors import DataError
+from dil_plugin.missing_files import no_such
 from dil_plugin.options import in_words
 
 NOTES = 'dil_plugin'
@@ -89,7 +90,7 @@ def load_checkpoint(path: str | os.PathLike[str], key: str) -> Any:
         DataError: There is no such file, or it is truncated, changed since it was written, or no checkpoint.
     """
     if not os.path.isfile(path):
-        raise DataError(f'{key}: there is no file {path}')
+        raise DataError(f'{key}: {no_such(path)}')
     try:
         damaged = damage(path)
     except OSError as error:

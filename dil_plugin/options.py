@@ -26,10 +26,11 @@ _TYPES = re.compile('`((?:{0})(?: \\| (?:{0}))*)`'.format('|'.join(_WORDS)))
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """The allowed names, with the nearest one put forward: ``"'hvp'? Allowed: hvp, inner"``."""
     names = sorted(allowed)
-    return _nearest(name, names) + f'allowed: {", ".join(names)}'
+    return nearest(name, names) + f'allowed: {", ".join(names)}'
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The nearest of some names, ready to go before what comes next: ``"did you mean 'hvp'? "``; empty if none is."""
     lower = {one.lower(): one for one in names}
     near = difflib.get_close_matches(name.lower(), lower, n=1)
     return f"did you mean '{lower[near[0]]}'? " if near else ''
@@ -143,7 +144,7 @@ def explain(message: str, raw: Any, cls: Any, key: str) -> str:
     choices = [str(c) for m in _members(hint) if typing.get_origin(m) is typing.Literal for c in typing.get_args(m)]
     if path.endswith('.type'):
         choices = [str(s.__struct_config__.tag) for s in _structs(parent)]
-    allowed = f'; {_nearest(str(value), choices)}allowed: {", ".join(choices)}' if choices else ''
+    allowed = f'; {nearest(str(value), choices)}allowed: {", ".join(choices)}' if choices else ''
     yaml_hint = f' (YAML reads {value} as text: write !!float {value})' \
         if isinstance(value, str) and _is_number(value) and not whole else ''
     got = f'; got {value!r}' if path else ''

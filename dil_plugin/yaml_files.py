@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from dil_plugin.errors import DataError, OptionError
+from dil_plugin.missing_files import no_such
 
 _Loader: Any = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 
@@ -56,6 +57,8 @@ def read_yaml(path: Path, option: str) -> Any:
     """
     try:
         return yaml.load(path.read_text(encoding='utf-8'), StrictLoader)
+    except FileNotFoundError:
+        raise DataError(f'{option}: {no_such(path)}') from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'{option}: {path} cannot be read ({getattr(error, "strerror", None) or error})') from None
     except yaml.YAMLError as error:

@@ -470,7 +470,7 @@ def test_interrupted_tool_continues(
 def test_tool_reports_mistakes_in_one_line(tmp_path: Path) -> None:
     save(tmp_path / 'in' / 'a.png', noise(16, 24))
     for arguments, message in [
-        (['-i', 'missing', '-o', 'out.lmdb'], 'error: missing: there is no such folder\n'),
+        (['-i', 'missing', '-o', 'out.lmdb'], f'error: missing: there is no such folder (looked in {tmp_path})\n'),
         (['-i', 'in', '-o', 'out.lmdb', '--size', '0'], 'error: size: must be at least 1 pixel, not 0\n'),
         (['-i', 'in', '-o', 'out.lmdb', '--workers', '0'], 'error: workers: must be at least 1, not 0\n'),
     ]:

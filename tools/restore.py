@@ -71,8 +71,8 @@ def main() -> int:
         plan = plan_outputs(options.input, options.output, options.suffix, options.ext, options.recursive)
         network = load_network(options.checkpoint, options.opt, options.param_key, choose_device(options.device))
         check_tiles(options.tile, options.overlap)
-        print(f'{options.checkpoint}: {network.selection}', file=sys.stderr)
         make_folder(options.output)  # at once: where it cannot be, no image could be written
+        print(f'{options.checkpoint}: {network.selection}', file=sys.stderr)
         summary = restore_files(network, plan.jobs, options.tile, options.overlap, options.overwrite)
     except DILError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -39,6 +39,7 @@ from dil_plugin.basicsr.yaml_options.real_esrnet_options import THEIR_CROP, patc
 from dil_plugin.distortions import DistortionSet, parse_distortions, scaling_entry
 from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
+from dil_plugin.missing_files import no_such
 from dil_plugin.options import did_you_mean
 from dil_plugin.sampling import PairedSets, build_sampler
 
@@ -54,7 +55,7 @@ def reading_options() -> Iterator[None]:
     except DILError:
         raise
     except FileNotFoundError as error:
-        raise OptionError(f'-opt: there is no file {error.filename}') from None
+        raise OptionError(f'-opt: {no_such(error.filename)}') from None
     except OSError as error:
         raise OptionError(f'-opt: {error.filename} cannot be read ({error.strerror})') from None
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from dil_plugin.checkpoints import NetworkNotes, load_checkpoint, read_notes, se
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning.objective import OUTPUTS, select_outputs
 from dil_plugin.networks.size_needs import SizeNeeds, input_channels, size_needs
-from dil_plugin.options import did_you_mean
+from dil_plugin.options import nearest
 from dil_plugin.yaml_files import read_yaml
 
 
@@ -28,8 +28,8 @@ class RestorationNetwork:
         module: The network, in evaluation mode.
         notes: What the checkpoint says about its training; None where it says nothing.
         param_key: Which of the checkpoint's parameters these are.
-        window_size: What the training's ``val.window_size`` says of the sides that the network takes, or None.
         selection: The same in words, for the user.
+        window_size: What the training's ``val.window_size`` says of the sides that the network takes, or None.
     """
 
     def __init__(self,
@@ -91,7 +91,11 @@ class RestorationNetwork:
         if batch.shape[1] != self.channels:
             raise OptionError(f'{self.name}: takes images of {self.channels} channels, got {batch.shape[1]}')
         height, width = batch.shape[-2:]
-        output = select_outputs(self.module(self.needs.pad(batch)), self.outputs)[-1]
+        returned = self.module(self.needs.pad(batch))
+        try:
+            output = select_outputs(returned, self.outputs)[-1]
+        except (ValueError, TypeError) as error:
+            raise OptionError(f'{self.name}: {error}') from None
         padded = (self.needs.padded(height), self.needs.padded(width))
         expected = (padded[0] * self.scale, padded[1] * self.scale)
         if output.shape[-2:] != expected:
@@ -160,11 +164,10 @@ def build_module(network_g: Mapping[str, Any], source: str, custom_imports: list
 
     name = network_g.get('type')
     if name not in ARCH_REGISTRY and f'{name}_basicsr' not in ARCH_REGISTRY:
-        hint = f'; it was trained with custom_imports {custom_imports}: give --opt FILE, a YAML with them' \
-            if custom_imports else ''
-        known = [key.removesuffix('_basicsr') for key, _ in ARCH_REGISTRY]
-        raise OptionError(f"{source}: network_g.type: unknown architecture '{name}'; "
-                          f'{did_you_mean(str(name), known)}{hint}')
+        near = nearest(str(name), [key.removesuffix('_basicsr') for key, _ in ARCH_REGISTRY])
+        modules = f' ({", ".join(custom_imports)} in its training)' if custom_imports else ''
+        raise OptionError(f"{source}: unknown architecture '{name}'; {near}give --opt FILE, a YAML whose "
+                          f'custom_imports lists the module that registers it{modules}')
     try:
         module: nn.Module = build_network(dict(network_g))
     except Exception as error:  # architectures raise many kinds for values that do not fit each other

@@ -14,6 +14,7 @@ from dil_plugin.evaluation.output_files import file_stem
 from dil_plugin.evaluation.protocols import Protocol, load_protocol, parse_protocol
 from dil_plugin.evaluation.results import choose_baseline
 from dil_plugin.evaluation.runs import check_runs
+from dil_plugin.missing_files import no_such
 from dil_plugin.options import convert, did_you_mean
 from dil_plugin.yaml_files import read_yaml
 
@@ -134,7 +135,7 @@ def make_plan(options: ReproduceOptions) -> Plan:
     own = options.table is None
     data = Path(options.data).expanduser()
     if not data.is_dir():
-        raise DataError(f'--data: there is no folder {data}')
+        raise DataError(f'--data: {no_such(data, "folder")}')
     if options.save_inputs and all(condition.distortion is None for condition in protocol.conditions):
         raise OptionError(f'--save-inputs: {protocol.name} takes the distorted images of the sets; there are none to '
                           'write')

@@ -6,6 +6,7 @@ from pathlib import Path
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.evaluation.output_files import file_stem
 from dil_plugin.evaluation.results import CLEAN, INPUT
+from dil_plugin.missing_files import no_such
 
 RESERVED = (INPUT, CLEAN, 'distorted input', 'clean original')  # and what the reports call these two
 _FORBIDDEN = set('\\:*?"<>|')
@@ -55,4 +56,4 @@ def check_runs(runs: Mapping[str, Path], option: str = '--run', groups: Sequence
             raise OptionError(f'{option} {name}={path}: {name!r} has a slash, which divides GROUP/METHOD where a table '
                               'has groups; this one has none')
         if not path.is_file():
-            raise DataError(f'{option} {name}={path}: there is no file {path}')
+            raise DataError(f'{option} {name}={path}: {no_such(path)}')

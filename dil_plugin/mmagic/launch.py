@@ -8,6 +8,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from dil_plugin.errors import OptionError
+from dil_plugin.missing_files import no_such
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -34,7 +35,7 @@ def read_config(options: argparse.Namespace) -> Config:
         OptionError: There is no such file, or it has nothing that an argument could act on.
     """
     if not options.config.is_file():
-        raise OptionError(f'config: there is no file {options.config}')
+        raise OptionError(f'config: {no_such(options.config)}')
     config = Config.fromfile(options.config)
     config.launcher = options.launcher
     if options.cfg_options:

@@ -418,7 +418,7 @@ class TestTool:
         (['large'], {}, 'LARGE does not say what it was trained on'),
         (['large'], {'distortions': 'list.yml'}, 'of scale 1, the networks of scale 4'),
         (['silent'], {}, 'does not say what network it is of'),
-        (['a'], {'distortions': 'absent.yml'}, r'--distortions: .*absent.yml cannot be read \(No such file'),
+        (['a'], {'distortions': 'absent.yml'}, r'--distortions: there is no file .*absent.yml'),
         (['a'], {'distortions': 'images/0.png'}, '--distortions: .*0.png cannot be read'),
         (['a'], {'device': 'abacus'}, "--device: got 'abacus'; allowed: auto, cpu"),
         (['a'], {'size': 20}, '20x20 pixels are less than the patches of 32'),

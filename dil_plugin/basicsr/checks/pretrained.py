@@ -10,6 +10,7 @@ from dil_plugin.basicsr.models.pretrained_parameters import KEY, load_fitting, p
 from dil_plugin.basicsr.resuming.training_states import saved_iterations
 from dil_plugin.checkpoints import key_to_test, load_checkpoint
 from dil_plugin.errors import DataError
+from dil_plugin.missing_files import no_such
 
 
 def complete_param_key(opt: Mapping[str, Any]) -> None:
@@ -41,7 +42,7 @@ def check_pretrained(opt: Mapping[str, Any]) -> None:
     if path is None:
         return
     if not os.path.isfile(path):
-        raise DataError(f'{KEY}: there is no file {path}')
+        raise DataError(f'{KEY}: {no_such(path)}')
     if opt['path'].get('resume_state') or opt['auto_resume'] and saved_iterations(opt['path']['training_states']):
         return
     network = built_to_look_at(opt['network_g'])

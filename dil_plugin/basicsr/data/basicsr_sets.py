@@ -10,6 +10,7 @@ from typing import Any
 from dil_plugin.basicsr.data.folders import require_lmdb, require_records, require_store
 from dil_plugin.basicsr.data.image_list import no_folder, text_lines
 from dil_plugin.errors import DataError, OptionError
+from dil_plugin.missing_files import no_such
 
 BASICSR = 'basicsr.'
 _GIVEN = {'name', 'type', 'phase', 'scale'}
@@ -149,7 +150,7 @@ def check_roots(key: str, dataset: Mapping[str, Any]) -> None:
         if is_root and not os.path.isdir(value):
             raise DataError(f'{key}.{name}: {no_folder(value)}')
         if not is_root and not os.path.isfile(value):
-            raise DataError(f'{key}.{name}: there is no file {value}')
+            raise DataError(f'{key}.{name}: {no_such(value)}')
 
 
 def _check_lmdb(root: str, key: str, listed: bool) -> None:

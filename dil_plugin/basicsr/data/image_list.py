@@ -8,6 +8,7 @@ from PIL import Image
 from dil_plugin.basicsr.data.folders import IMAGE_SUFFIXES, image_files, require_lmdb, require_records
 from dil_plugin.basicsr.data.options import DatasetOptions
 from dil_plugin.errors import DataError, OptionError
+from dil_plugin.missing_files import no_such
 
 HEADERS = 500  # of so many files of a folder the size is looked at before training starts
 _ORIENTATION = 0x0112  # Exif
@@ -16,7 +17,7 @@ _META_LINE = re.compile(r'(?P<name>.+\.\w+) \((?P<height>\d+),(?P<width>\d+),\d+
 
 def no_folder(root: str) -> str:
     """What to say of a data root that does not exist, in a message."""
-    return f'there is no folder {root}' + ('; tools/prepare_data.py packs LMDBs' if root.endswith('.lmdb') else '')
+    return no_such(root, 'folder') + ('; tools/prepare_data.py packs LMDBs' if root.endswith('.lmdb') else '')
 
 
 def clean_images(options: DatasetOptions, key: str) -> list[str]:
@@ -78,7 +79,7 @@ def _files(options: DatasetOptions, key: str) -> list[str]:
         return image_files(root, f'{key}.dataroot_gt', skip=options.on_bad_image == 'skip')
     option = f'{key}.{"meta_info_file" if options.meta_info_file else "meta_info"}'
     if not os.path.isfile(listed_in):
-        raise DataError(f'{option}: there is no file {listed_in}')
+        raise DataError(f'{option}: {no_such(listed_in)}')
     paths = [os.path.join(root, line.split(' (')[0].strip()) for line in text_lines(listed_in, option)]
     if not paths:
         raise DataError(f'{option}: {listed_in} lists no images; expected the name of one in each line')

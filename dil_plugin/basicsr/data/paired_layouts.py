@@ -11,6 +11,7 @@ from dil_plugin.basicsr.data.image_list import HEADERS, image_size, no_folder
 from dil_plugin.basicsr.data.paired_options import PairedDatasetOptions, PairedSet
 from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DataError, OptionError
+from dil_plugin.missing_files import no_such
 
 Size = tuple[int, int]
 
@@ -81,7 +82,7 @@ def _chosen(one: PairedSet, targets: dict[str, str]) -> dict[str, str]:
     """The targets that ``meta_info_file`` lists."""
     path = os.path.expanduser(str(one.meta_info_file))
     if not os.path.isfile(path):
-        raise DataError(f'{one.key}.meta_info_file: there is no file {path}')
+        raise DataError(f'{one.key}.meta_info_file: {no_such(path)}')
     with open(path) as file:
         names = [os.path.splitext(line.split(' (')[0].strip())[0] for line in file if line.strip()]
     missing = [name for name in names if name not in targets]

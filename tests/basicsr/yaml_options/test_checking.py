@@ -65,7 +65,7 @@ def test_text_for_a_whole_number_is_not_to_be_written_as_another_number(base, pa
 
 def test_missing_lmdb_says_what_makes_it(base, parsed):
     base['datasets']['train'] |= {'dataroot_gt': 'none.lmdb', 'io_backend': {'type': 'lmdb'}}
-    with pytest.raises(DataError, match=r'dataroot_gt: there is no folder none\.lmdb; tools/prepare_data\.py'):
+    with pytest.raises(DataError, match=r'dataroot_gt: there is no folder none\.lmdb \(looked in .*\); tools/prepare_'):
         parsed(base)
 
 
