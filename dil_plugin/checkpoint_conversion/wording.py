@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dil_plugin.checkpoint_conversion.converting import Conversion
+from dil_plugin.spandrel_facts import spandrel_problem
 
 
 def describe(conversion: Conversion, output: Path) -> str:
@@ -19,7 +21,16 @@ def describe(conversion: Conversion, output: Path) -> str:
     if conversion.to == 'mmagic' and not any(n.startswith('generator_ema.') for n in conversion.content['state_dict']):
         lines.append('for a model with is_use_ema=True convert with --ema generator_ema; with this file mmagic '
                      'leaves generator_ema as it was initialised')
-    return '\n'.join(lines)
+    problem = spandrel_problem(_network(conversion)) if conversion.to == 'BasicSR' else None
+    return '\n'.join([*lines, *([f'warning: {problem}'] if problem else [])])
+
+
+def _network(conversion: Conversion) -> Mapping[str, Any]:
+    """Its options for BasicSR; where the file does not say them, what the parameters' shapes tell."""
+    first = conversion.content[conversion.parameters[0]].get('body.0.rdb1.conv1.weight')
+    if conversion.network is not None or first is None:
+        return conversion.network or {}
+    return {'type': conversion.architecture.basicsr, 'num_grow_ch': len(first)}
 
 
 def _block(conversion: Conversion) -> str:

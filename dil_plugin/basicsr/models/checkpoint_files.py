@@ -21,6 +21,7 @@ from dil_plugin.checkpoints import (
     save_atomically,
 )
 from dil_plugin.errors import DataError
+from dil_plugin.spandrel_facts import spandrel_problem
 
 _OLD = 3600.0  # seconds
 
@@ -30,6 +31,8 @@ class CheckpointFiles(SRModel, abc.ABC):
 
     iteration = 0
     """The last iteration that was computed."""
+
+    _told_of_spandrel = False
 
     @abc.abstractmethod
     def rank_state(self) -> dict[str, Any]:
@@ -98,11 +101,19 @@ class CheckpointFiles(SRModel, abc.ABC):
             for one, key in zip(nets, keys, strict=True)
         }
         if net_label == 'net_g':
+            self._tell_of_spandrel()
             iteration = self.iteration if isinstance(current_iter, str) else current_iter
             content[NOTES] = notes_of_training(self.opt, None if iteration == -1 else iteration,
                                                self.confounder_labels())
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
         self._write(content, os.path.join(self.opt['path']['models'], name))
+
+    def _tell_of_spandrel(self) -> None:
+        """Warns once where others would restore other images with what is saved, or could not load it."""
+        problem = None if self._told_of_spandrel else spandrel_problem(self.opt['network_g'])
+        self._told_of_spandrel = True
+        if problem is not None:
+            get_root_logger().warning(f'network_g: {problem}.')
 
     @master_only
     def begin_saving(self, current_iter: int) -> None:
