@@ -1,5 +1,7 @@
 """The errors that a user can cause; their messages are complete without a traceback."""
 
+_LONGEST = 300  # characters of a message that is not ours
+
 
 class DILError(ValueError):
     """A mistake in what the user gave; the message names it, its value and what is allowed."""
@@ -33,3 +35,11 @@ class UnusableImage(DataError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def reason_of(error: BaseException) -> str:
+    """One line, not too long, on an error of a network or another package; with its kind where the words need it."""
+    text = ' '.join(str(error).split())
+    text = text if len(text) <= _LONGEST else f'{text[:_LONGEST]} …'
+    plain = isinstance(error, RuntimeError | ValueError | AssertionError)
+    return text if text and plain else f'{type(error).__name__}{": " if text else ""}{text}'

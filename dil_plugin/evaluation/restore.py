@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,11 @@ from tqdm import tqdm
 
 from dil_plugin.data_preparation import find_images
 from dil_plugin.data_preparation.images import IMAGE_SUFFIXES
-from dil_plugin.errors import DataError, OptionError
+from dil_plugin.errors import DataError, DILError, OptionError, reason_of
+from dil_plugin.evaluation.far_pixels import tile_warning
 from dil_plugin.evaluation.image_files import RestorableImage, losses, read_restorable, write_image
 from dil_plugin.evaluation.tiling import TileableNetwork, check_tiles, restore_tiled
+from dil_plugin.missing_files import no_such
 
 _WRITTEN_AS_PNG = ('.jpg', '.jpeg')
 
@@ -116,12 +119,17 @@ def restore_files(network: Restorer, jobs: list[Job], tile: int = 512, overlap: 
         raise OptionError(f'--checkpoint: the network takes images of {network.channels} channels; allowed: 3, 1')
     summary = Summary()
     bar = tqdm(jobs, desc='restore', unit='image', disable=None)
+    probed = False
     for source, target in bar:
         if target.exists() and not overwrite:
             summary.skipped += 1
             continue
         try:
             image = read_restorable(source)
+            if not probed and 0 < tile < max(image.rgb.shape[-2:]):
+                probed = True
+                if warning := tile_warning(network, image.rgb[:, :network.channels], tile, overlap):
+                    bar.write(f'warning: {warning}', file=sys.stderr)
             restored = restore_image(network, image, tile, overlap, _tile_counter(bar, source))
             make_folder(target.parent)
             write_image(target, restored)
@@ -159,9 +167,10 @@ def restore_image(network: Restorer, image: RestorableImage, tile: int = 512, ov
         restored = restore_tiled(network, image.rgb[:, :network.channels], tile, overlap, progress)
     except (torch.cuda.OutOfMemoryError, MemoryError):
         raise DataError(f'not enough memory for {size}: {advice}') from None
-    except RuntimeError as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        reason = f'not enough memory: {advice}' if "can't allocate memory" in str(error) else first
+    except DILError:
+        raise
+    except Exception as error:  # networks raise many kinds; another image may be restored all the same
+        reason = f'not enough memory: {advice}' if "can't allocate memory" in str(error) else reason_of(error)
         raise DataError(f'the network fails on {size}: {reason}') from None
     if not torch.isfinite(restored).all():
         raise DataError('the network returns numbers that are not finite (NaN or infinite)')
@@ -179,7 +188,7 @@ def _sources(source: Path, recursive: bool) -> tuple[Path, list[Path]]:
     if source.is_dir():
         return source, find_images(source, recursive)
     if not source.is_file():
-        raise DataError(f'--input: there is no file or folder {source}')
+        raise DataError(f'--input: {no_such(source, "file or folder")}')
     if source.suffix.lower() not in IMAGE_SUFFIXES:
         raise DataError(f'--input: {source} is neither a folder nor an image ({", ".join(IMAGE_SUFFIXES)})')
     return source.parent, [source]

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dil_plugin.errors import DataError, OptionError
+from dil_plugin.errors import DataError, OptionError, reason_of
 from dil_plugin.evaluation.benchmark_sets import BenchmarkSet, DndSubmission, open_benchmark
+from dil_plugin.evaluation.far_pixels import tile_warning
 from dil_plugin.evaluation.inputs import DistortedImage, DistortedSet, Image, enlarged, to_image, write_input
 from dil_plugin.evaluation.metrics import PyiqaMetrics, psnr_ssim
 from dil_plugin.evaluation.networks import RestorationNetwork
@@ -74,6 +75,7 @@ class Evaluation:
                 shutil.rmtree(plan.output / name, ignore_errors=True)
         # several large images at once do not stay in a CPU's caches
         self._batch = plan.options.batch or (8 if plan.device.startswith('cuda') else 1)
+        self._probed: set[str] = set()  # runs of which it is known whether tiles change what they restore
         self._pool = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 2))))
         self._submissions = {run: self._submission(run) for one in self.sets if not one.has_gt for run in plan.runs}
 
@@ -143,9 +145,11 @@ class Evaluation:
         try:
             for batch in self._batches(task, bar):
                 try:
-                    images = self._restore(network, batch)
-                except RuntimeError as error:  # of the network; another image may be restored all the same
-                    self._fail(task, [item.name for item in batch], f'{task.run}: {" ".join(str(error).split())}', bar)
+                    images = self._restore(network, batch, task.run)
+                except DataError:  # the memory does not suffice
+                    raise
+                except Exception as error:  # of the network; another image may be restored all the same
+                    self._fail(task, [item.name for item in batch], f'{task.run}: {reason_of(error)}', bar)
                     continue
                 for item, image in zip(batch, images, strict=True):
                     waiting += self._keep(task, item, image, bar)
@@ -198,12 +202,16 @@ class Evaluation:
                 yield buckets.pop(max(buckets, key=lambda shape: len(buckets[shape])))
         yield from buckets.values()
 
-    def _restore(self, network: RestorationNetwork | None, batch: Sequence[DistortedImage]) -> list[Tensor]:
+    def _restore(self, network: RestorationNetwork | None, batch: Sequence[DistortedImage], run: str) -> list[Tensor]:
         """``(3, H, W)`` float32 on the CPU for each image."""
         if network is None:
             return [enlarged(item.lq, self.protocol.scale) for item in batch]
         options = self.plan.options
         stacked = torch.stack([item.lq for item in batch]).to(network.device, non_blocking=True)
+        if run not in self._probed and 0 < options.tile < max(stacked.shape[-2:]):
+            self._probed.add(run)
+            if warning := tile_warning(network, stacked, options.tile, options.overlap):
+                tqdm.write(f'warning: {run}: {warning}', file=sys.stderr)
         try:
             return list(restore_tiled(network, stacked, options.tile, options.overlap).cpu())
         except torch.cuda.OutOfMemoryError:

@@ -63,16 +63,15 @@ class ScoreStore:
         self._fingerprint = fingerprint
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, 'a+b')  # noqa: SIM115  (closed by __exit__)
+            self._file = open(path, 'a+b', buffering=0)  # noqa: SIM115  (closed by __exit__)
             content = self._locked_content()
         except OSError as error:
-            raise DataError(f'--output: {path} cannot be written ({error.strerror})') from None
+            raise self._unwritable(error) from None
         self.existed = content.startswith(_START)
         header = msgspec.json.encode(_Header(format=_FORMAT, settings=dict(settings))) + b'\n'
         if overwrite or header.startswith(content):  # new, or cut off inside its header
             self._file.truncate(0)
-            self._file.write(header)
-            self._file.flush()
+            self._append(header)
         else:
             self._read(content, dict(settings))
 
@@ -81,9 +80,13 @@ class ScoreStore:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as failure:
+            if error is None:
+                raise self._unwritable(failure) from None
+        finally:
+            self._file.close()
 
     def add(self, scores: Sequence[Score]) -> None:
         """Appends scores; they are in the file when this returns.
@@ -97,11 +100,22 @@ class ScoreStore:
             if score.error is None:
                 lines.append(msgspec.json.encode(_Line(identity=self.identities[score.run], score=score,
                                                        image=self._fingerprint(score.dataset, score.image) or '')))
+        self._append(b''.join(line + b'\n' for line in lines))
+
+    def _append(self, content: bytes) -> None:
+        """Adds whole lines, or none: what of them a full disk has taken is removed again."""
+        before = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(content)
         try:
-            self._file.write(b''.join(line + b'\n' for line in lines))
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) or 0:]
         except OSError as error:
-            raise DataError(f'--output: {self.path} cannot be written ({error.strerror})') from None
+            self._file.truncate(before)
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(f'--output: {self.path} cannot be written ({error.strerror}); what was measured before is '
+                         'kept, and the same command goes on from there')
 
     def _locked_content(self) -> bytes:
         try:

@@ -1,5 +1,6 @@
 """A killed call, a full disk, a map that is too small: what is there is taken over, nothing half is taken for whole."""
 
+import os
 import re
 import resource
 import signal
@@ -81,8 +82,10 @@ def test_a_killed_call_continues_and_does_not_read_finished_images_again(folder:
     stored = records_of(out)
     finished = [name for name, entry in noted.items() if all(r.key.encode() in stored for r in entry.records)]
     assert 3 <= len(finished) < IMAGES
-    for name in finished:  # of the same length, but no image any more: whoever reads it again fails
-        (folder / name).write_bytes(b'x' * (folder / name).stat().st_size)
+    for name in finished:  # of the same length and time, but no image any more: whoever reads it again fails
+        status = (folder / name).stat()
+        (folder / name).write_bytes(b'x' * status.st_size)
+        os.utime(folder / name, ns=(status.st_atime_ns, status.st_mtime_ns))
     again = subprocess.run(command('out.lmdb'), cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (again.returncode, again.stderr) == (0, '')
     assert f'images taken over from an interrupted call: {len(finished)}\n' in again.stdout

@@ -316,7 +316,7 @@ class TestNetworks:
     @pytest.mark.parametrize(('error', 'message'), [
         (torch.cuda.OutOfMemoryError('CUDA out of memory'), '10x12 .*: --tile 512 .* take a smaller one'),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 'not enough memory: --tile 512'),
-        (RuntimeError('sizes differ\nmore'), 'the network fails on 10x12 .*: sizes differ$')])
+        (RuntimeError('sizes differ\nmore'), 'the network fails on 10x12 .*: sizes differ more$')])
     def test_errors_of_the_network(self, error: Exception, message: str) -> None:
 
         def fail(_: Tensor) -> Tensor:

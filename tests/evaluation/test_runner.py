@@ -17,8 +17,10 @@ from dil_plugin.evaluation.benchmark_sets import open_benchmark
 from dil_plugin.evaluation.inputs import DistortedSet, to_image
 from dil_plugin.evaluation.metrics import psnr_ssim
 from dil_plugin.evaluation.networks import RestorationNetwork, load_network
-from dil_plugin.evaluation.reproduce import reproduce
+from dil_plugin.evaluation.reproduce import reproduce, write_report
 from dil_plugin.evaluation.reproduce_options import make_plan, read_options
+from dil_plugin.evaluation.run_networks import RunNetworks
+from dil_plugin.evaluation.score_store import ScoreStore
 
 NOISE = {
     'name': 'own', 'title': 'Noise', 'datasets': ['Set5', 'Set14'],
@@ -91,7 +93,7 @@ def test_batches_and_tiles_change_nothing_but_rounding(plan, tmp_path):
 
 def test_large_images_are_restored_in_tiles(plan, calls):
     reproduce(plan(tile=20, overlap=0, datasets=['Set14'], conditions=['30'], pictures=0))
-    assert max(max(shape[2:]) for shape in calls) <= 20
+    assert max(max(shape[2:]) for shape in calls if shape[0] == 1) <= 20  # three at once: whether tiles matter
 
 
 def test_a_finished_evaluation_computes_nothing(plan, calls):
@@ -203,18 +205,74 @@ def test_an_output_that_is_not_finite_is_a_failure(plan, save_network):
     assert len(results.scores) == 10
 
 
-def test_a_network_that_fails_on_an_image(plan, monkeypatch):
+@pytest.mark.parametrize(('error', 'words'), [
+    (RuntimeError('Kernel size\ncannot be greater'), 'Kernel size cannot be greater'),
+    (AssertionError('sides must be multiples of 4'), 'sides must be multiples of 4'),
+    (AssertionError(), 'AssertionError'),
+    (KeyError('mask'), "KeyError: 'mask'"), (OptionError('Net: returns (8, 8)'), 'Net: returns (8, 8)'),
+])
+def test_a_network_that_fails_on_an_image(plan, monkeypatch, error, words):
     original = RestorationNetwork.__call__
 
     def fails(self, batch):
         if batch.shape[-1] == 41:
-            raise RuntimeError('Kernel size\ncannot be greater')
+            raise error
         return original(self, batch)
 
     monkeypatch.setattr(RestorationNetwork, '__call__', fails)
     results = reproduce(plan(conditions=['30']))
     assert {(s.run, s.image, s.error) for s in results.failures} == {
-        (run, 'img_0', f'{run}: Kernel size cannot be greater') for run in ('ERM', 'DIL_sf')}
+        (run, 'img_0', f'{run}: {words}') for run in ('ERM', 'DIL_sf')}
+
+
+def test_a_network_that_returns_no_tensor_does_not_stop_the_other_runs(plan, monkeypatch):
+    class ReturnsDict(torch.nn.Conv2d):
+        def forward(self, batch):
+            return {'image': batch}
+
+    original = RunNetworks.load
+
+    def load(self, name, device):
+        loaded = original(self, name, device)
+        if name == 'ERM':
+            loaded.module = ReturnsDict(3, 3, 1)
+        return loaded
+
+    monkeypatch.setattr(RunNetworks, 'load', load)
+    results = reproduce(plan(conditions=['30']))
+    assert {(s.run, s.error) for s in results.failures} == {
+        ('ERM', 'ERM: RRDBNetNoUpsample: the network must return a tensor or a list of tensors, got dict')}
+    assert sum(s.run == 'DIL_sf' and s.error is None for s in results.scores) == 5
+    reports = {path.name for path in write_report(results, plan().output)}
+    assert {'table.md', 'report.html'} <= reports
+
+
+def test_tiles_that_change_the_result_are_told_once_for_a_run(plan, monkeypatch, capsys):
+    def attentive(self, batch):
+        return 0.5 * batch + 0.5 * batch.mean((1, 2, 3), keepdim=True)
+
+    monkeypatch.setattr(RestorationNetwork, '__call__', attentive)
+    reproduce(plan(tile=20, overlap=8))
+    told = capsys.readouterr().err
+    for run in ('ERM', 'DIL_sf'):
+        assert told.count(f'warning: {run}: the network looks at the whole image (pixels 24 away') == 1
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(plan, monkeypatch):
+    append, left = ScoreStore._append, [9]
+
+    def full(self, content):
+        left[0] -= 1
+        if not left[0]:
+            raise self._unwritable(OSError(28, 'No space left on device'))
+        append(self, content)
+
+    monkeypatch.setattr(ScoreStore, '_append', full)
+    with pytest.raises(DataError, match=r'scores.jsonl cannot be written \(No space left on device\); what was '
+                       'measured before is kept'):
+        reproduce(plan(conditions=['30']))
+    left[0] = 10**6
+    assert not reproduce(plan(conditions=['30'])).failures
 
 
 def test_a_border_that_leaves_nothing(plan):

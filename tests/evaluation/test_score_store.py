@@ -1,5 +1,8 @@
 """Scores survive a kill, and are never mixed with those of another measurement."""
 
+import os
+import resource
+
 import pytest
 
 from dil_plugin.errors import DataError, OptionError
@@ -135,3 +138,32 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / 'scores.jsonl').mkdir()
     with pytest.raises(DataError, match='--output: .*scores.jsonl cannot be written'):
         store(tmp_path / 'scores.jsonl')
+
+
+def test_a_full_disk_leaves_the_whole_lines_that_were_there(path):
+    """A limit on the size of files stands for the end of a disk: the second call may take part of its lines."""
+    with store(path) as first:
+        first.add([score('a')])
+    before, whole = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = store(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, whole[1]))
+    try:
+        with pytest.raises(DataError, match=r'scores.jsonl cannot be written \(File too large\); what was'), full:
+            full.add([score('b'), score('c')])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+    assert path.read_bytes() == before
+    with store(path) as again:
+        again.add([score('b')])
+    assert [key[-1] for key in stored(path)] == ['a', 'b']
+
+
+def test_what_cannot_be_put_on_disk_at_the_end_is_told(path, monkeypatch):
+    def full(handle):
+        raise OSError(28, 'No space left on device')
+
+    one = store(path)
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(DataError, match='No space left on device'), one:
+        one.add([score('a')])
+    assert one._file.closed
