@@ -10,6 +10,7 @@ from dil_plugin.data_preparation.images import Source, find_images, read_image
 from dil_plugin.data_preparation.keys import key_stem
 from dil_plugin.errors import DataError
 from dil_plugin.missing_files import no_such
+from dil_plugin.pairing import shown_part
 
 if TYPE_CHECKING:
     from dil_plugin.evaluation.benchmark_sets import BenchmarkSet
@@ -75,10 +76,6 @@ PAIRED_SETS = {
         'DRealSR', 'DRealSR',
         'https://github.com/xiezw5/Component-Divide-and-Conquer-for-Real-World-Image-Super-Resolution', {}),
 }
-
-# Pixels per side by which a clean image may be larger than its partner says. What division by the scale leaves, and a
-# row or two; with more it is another image.
-_MOST_CUT_OFF = 8
 
 
 class Found(NamedTuple):
@@ -205,10 +202,9 @@ def _kept(found: BenchmarkSet, image: str, scale: int) -> tuple[int, int] | None
     files = found.files(image)
     if len(files) == 2:
         clean, distorted = (read_image(path)[0].shape[:2] for path in files)
-        shown = distorted[0] * scale, distorted[1] * scale
-        surplus = clean[0] - shown[0], clean[1] - shown[1]
-        if min(surplus) >= 0 and max(surplus) <= _MOST_CUT_OFF:
-            return shown if any(surplus) else None
+        shown = shown_part(clean, distorted, scale)
+        if shown is not None:
+            return shown if shown != clean else None
     found.read(image)  # raises, and says what is wrong with the pair
     return None
 

@@ -612,3 +612,39 @@ def test_shipped_options_read_the_published_layouts(parsed, rain, tmp_path, monk
     dataset = build_dataset(checked['datasets']['train'])
     assert [one.name for one in dataset.sets] == NAMES
     assert tuple(map(len, dataset.pairs)) == SIZES
+
+
+@pytest.mark.parametrize('lmdb', [False, True])
+def test_what_does_not_divide_by_the_scale_is_cut_off(paired, tmp_path, lmdb):
+    """Targets of 79x95 beside inputs of 19x23: patches of the part that the input shows, at the same place."""
+    for k in range(2):
+        lq = np.random.default_rng(k).integers(0, 256, (19, 23, 3), np.uint8)
+        write(tmp_path / f'LR/{k}x4.png', lq)
+        write(tmp_path / f'HR/{k}.png', np.pad(np.kron(lq, np.ones((4, 4, 1), np.uint8)), ((0, 3), (0, 3), (0, 0))))
+    roots = {'dataroot_lq': str(tmp_path / 'LR'), 'dataroot_gt': str(tmp_path / 'HR')}
+    if lmdb:
+        for path in sorted((tmp_path / 'LR').iterdir()):  # whose keys are those of the targets
+            path.rename(path.with_name(path.name.replace('x4', '')))
+        roots = {name: f'{root}.lmdb' for name, root in roots.items()}
+        for root in roots.values():
+            prepare_data(Path(root).with_suffix(''), Path(root), CutSettings(), workers=1)
+    confounder = {'name': 'x', **roots, **({} if lmdb else {'filename_tmpl': '{}x4'})}
+    data = build_dataset(train_options(paired, confounders=[confounder], scale=4, gt_size=64,
+                                       io_backend={'type': 'lmdb' if lmdb else 'disk'}))
+    for draw in range(8):
+        sample = data[Draw(0, draw)]
+        lq, gt = sample['confounder_lq'][0], sample['confounder_gt'][0]
+        assert torch.equal(gt, lq.repeat_interleave(4, 1).repeat_interleave(4, 2))
+    with pytest.raises(DataError, match='76x92 pixels are less than gt_size 80|are less than gt_size 80'):
+        build_dataset(train_options(paired, confounders=[confounder], scale=4, gt_size=80,
+                                    io_backend={'type': 'lmdb' if lmdb else 'disk'}))
+
+
+def test_names_that_another_template_pairs_are_said(paired, tmp_path):
+    for k in range(2):
+        for folder, name in (('HR', f'{k}'), ('LR', f'{k}_LR')):
+            write(tmp_path / folder / f'{name}.png', coded(0, k, 0, 40, 40)[0])
+    confounder = {'name': 'x', 'dataroot_lq': str(tmp_path / 'LR'), 'dataroot_gt': str(tmp_path / 'HR')}
+    for given in ({}, {'filename_tmpl': '{}x1'}):
+        with pytest.raises(DataError, match=r"; filename_tmpl: '\{\}_LR' pairs them$"):
+            build_dataset(train_options(paired, confounders=[{**confounder, **given}]))

@@ -184,3 +184,10 @@ def test_a_damaged_image_is_named_when_it_is_read(opt, parsed, pairs, lmdb):
     with pytest.raises(DILError, match=r"pairs: image '(.*LR/)?1(\.png)?' in .*LR(\.lmdb)?: .*PNG file is truncated"):
         dataset[damaged[0]]
     dataset[(damaged[0] + 1) % 3]
+
+
+def test_names_that_another_template_pairs_are_said(opt, parsed, pairs):
+    for path in sorted((pairs / 'LR').glob('*.png')):
+        path.rename(path.with_name(f'{path.stem}x4.png'))
+    with pytest.raises(DILError, match=r"is not in lq_paths.*filename_tmpl '\{\}'\); filename_tmpl: '\{\}x4' pairs"):
+        parsed(opt)

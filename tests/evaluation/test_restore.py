@@ -316,6 +316,8 @@ class TestNetworks:
     @pytest.mark.parametrize(('error', 'message'), [
         (torch.cuda.OutOfMemoryError('CUDA out of memory'), '10x12 .*: --tile 512 .* take a smaller one'),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 'not enough memory: --tile 512'),
+        (AssertionError('sides must be even'), 'the network fails on 10x12 .*: sides must be even$'),
+        (KeyError('mask'), "the network fails on 10x12 .*: KeyError: 'mask'$"),
         (RuntimeError('sizes differ\nmore'), 'the network fails on 10x12 .*: sizes differ more$')])
     def test_errors_of_the_network(self, error: Exception, message: str) -> None:
 

@@ -110,6 +110,7 @@ class PairedConfounderDataset(data.Dataset):
             reason = misfit(lq.shape[:2], gt.shape[:2], self.options)
             if reason:  # the pairing is wrong, not the image
                 raise DataError(f'{self.sets[i].key}: {where}: {reason}')
+            gt = gt[:lq.shape[0] * self.options.scale, :lq.shape[1] * self.options.scale]  # a few pixels less, or none
             reason = too_small(gt.shape[:2], self.options)
             if reason:
                 raise UnusableImage(f'{self.sets[i].key}: {where}: {reason}', where, reason)

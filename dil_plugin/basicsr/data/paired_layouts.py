@@ -12,6 +12,7 @@ from dil_plugin.basicsr.data.paired_options import PairedDatasetOptions, PairedS
 from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.missing_files import no_such
+from dil_plugin.pairing import fitting_template, shown_part
 
 Size = tuple[int, int]
 
@@ -51,31 +52,39 @@ def list_pairs(one: PairedSet, options: PairedDatasetOptions) -> list[PairPaths]
         return pairs
     inputs, targets = _images(one, one.lq_root, 'dataroot_lq', skip), _images(one, one.gt_root, 'dataroot_gt', skip)
     chosen = targets.paths if one.meta_info_file is None else _chosen(one, targets.paths)
-    pairs = _match(one, inputs.paths, targets.paths, chosen)
+    pairs = _match(one, inputs.paths, targets.paths, chosen, options.scale)
     _check_sizes(one, options, pairs, inputs.sizes, targets.sizes)
     return pairs
 
 
-def _match(one: PairedSet, inputs: dict[str, str], targets: dict[str, str], chosen: dict[str, str]) -> list[PairPaths]:
+def _match(one: PairedSet, inputs: dict[str, str], targets: dict[str, str], chosen: dict[str, str],
+           scale: int) -> list[PairPaths]:
     before, after = (re.escape(part).replace(r'\*', '.+') for part in one.filename_tmpl.split('{}'))
     pattern = re.compile(f'{before}(?P<target>.+){after}')
     pairs, used = [], set()
     for name, path in inputs.items():
         match = pattern.fullmatch(name)
         if match is None and one.meta_info_file is None:
-            raise DataError(f"{one.key}.filename_tmpl: {path} is not of the form '{one.filename_tmpl}'")
+            raise DataError(f"{one.key}.filename_tmpl: {path} is not of the form '{one.filename_tmpl}'"
+                            f'{_remedy(inputs, targets, scale)}')
         target = match['target'] if match else ''
         if target in chosen:
             pairs.append(PairPaths(path, chosen[target]))
             used.add(target)
         elif target not in targets and one.meta_info_file is None:
             raise DataError(f"{one.key}: {path} has no partner: there is no image '{target}' in dataroot_gt "
-                            f'{one.gt_root}')
+                            f'{one.gt_root}{_remedy(inputs, targets, scale)}')
     missing = [name for name in chosen if name not in used]
     if missing and ('*' not in one.filename_tmpl or one.meta_info_file is not None):
         raise DataError(f"{one.key}: {chosen[missing[0]]} has no partner: there is no image "
-                        f"'{one.filename_tmpl.replace('{}', missing[0])}' in dataroot_lq {one.lq_root}")
+                        f"'{one.filename_tmpl.replace('{}', missing[0])}' in dataroot_lq "
+                        f'{one.lq_root}{_remedy(inputs, targets, scale)}')
     return pairs
+
+
+def _remedy(inputs: Iterable[str], targets: Iterable[str], scale: int) -> str:
+    template = fitting_template(inputs, targets, scale)
+    return '' if template is None else f"; filename_tmpl: '{template}' pairs them"
 
 
 def _chosen(one: PairedSet, targets: dict[str, str]) -> dict[str, str]:
@@ -155,12 +164,13 @@ def size_problem(lq: Size, gt: Size, options: PairedDatasetOptions) -> str | Non
 
     An image that is too small is no reason to stop with ``on_bad_image: skip``.
     """
-    return misfit(lq, gt, options) or (too_small(gt, options) if options.on_bad_image == 'error' else None)
+    shown = lq[0] * options.scale, lq[1] * options.scale
+    return misfit(lq, gt, options) or (too_small(shown, options) if options.on_bad_image == 'error' else None)
 
 
 def misfit(lq: Size, gt: Size, options: PairedDatasetOptions) -> str | None:
-    """Says how the sizes of a pair do not fit each other, or returns None."""
-    if gt == (lq[0] * options.scale, lq[1] * options.scale):
+    """Says how the sizes of a pair do not fit each other (``shown_part``), or returns None."""
+    if shown_part(gt, lq, options.scale) is not None:
         return None
     return (f'the target has {gt[0]}x{gt[1]} pixels, which is not scale {options.scale} times the {lq[0]}x{lq[1]} of '
             'the input')

@@ -12,9 +12,10 @@ from dil_plugin.evaluation.benchmark_sets.catalogue import CATALOGUE, Layout, Se
 from dil_plugin.evaluation.benchmark_sets.dnd import open_dnd
 from dil_plugin.evaluation.benchmark_sets.dnd_submission import DndSubmission
 from dil_plugin.evaluation.benchmark_sets.folders import open_clean, open_pairs
-from dil_plugin.evaluation.benchmark_sets.patterns import find_folder, readable
+from dil_plugin.evaluation.benchmark_sets.patterns import find_folder, find_matches, readable
 from dil_plugin.evaluation.benchmark_sets.sidd import open_sidd
 from dil_plugin.options import did_you_mean
+from dil_plugin.pairing import ENDINGS, endings_in_words
 
 __all__ = ['BENCHMARKS', 'BenchmarkSet', 'DndSubmission', 'MissingSet', 'Sample', 'open_benchmark']
 
@@ -106,9 +107,12 @@ def _layouts(entry: SetEntry, scale: int) -> list[str | Layout]:
 
 def _missing(name: str, entry: SetEntry, data: Path, scale: int, pairs: bool) -> str:
     """One line on why a set was not found."""
+    own = name not in CATALOGUE
+    if pairs and own and (unpaired := _unpaired(data / name, scale)):
+        return f'{name}: {unpaired}'
     there = [where or '.' for where, _ in _roots(data, entry, scale) if where]
     places = [' + '.join(entry.matlab)] if entry.matlab else []
-    for layout in _layouts(entry, scale):
+    for layout in entry.pairs[::len(ENDINGS)] if own and pairs else _layouts(entry, scale):
         if pairs and isinstance(layout, str):
             continue
         if isinstance(layout, str):
@@ -119,3 +123,15 @@ def _missing(name: str, entry: SetEntry, data: Path, scale: int, pairs: bool) ->
     places = list(dict.fromkeys(places))
     folders = [folder for folder in _folders(entry, scale) if folder != '.']
     return f'{start}; looked in {data} for {", ".join(folders)}, in each for {", ".join(places)}'
+
+
+def _unpaired(root: Path, scale: int) -> str | None:
+    """What to say of a folder of one's own that has both sides of pairs, but no two of equal names."""
+    for layout in own_set(root.name).pairs[::len(ENDINGS)]:
+        assert layout.lq is not None
+        gt, lq = find_matches(root, layout.gt), find_matches(root, layout.lq)
+        if gt and lq:
+            clean, distorted = next(iter(gt.values()))[0], next(iter(lq.values()))[0]
+            return (f'no name in {clean.parent} pairs with one in {distorted.parent} (there are {clean.name}, … and '
+                    f'{distorted.name}, …); allowed: {endings_in_words(scale)}')
+    return None

@@ -6,6 +6,8 @@ and layouts are tried in the order written; the first with images is taken.
 
 from typing import NamedTuple
 
+from dil_plugin.pairing import ENDINGS
+
 
 class Layout(NamedTuple):
     """Where the images of a set are, relative to its folder.
@@ -117,5 +119,11 @@ CATALOGUE: dict[str, SetEntry] = {
 
 
 def own_set(name: str) -> SetEntry:
-    """A folder of one's own: clean images, or pairs in HR and LR, gt and lq, or target and input."""
-    return SetEntry((name, ), {}, clean=('<name>', 'HR/<name>', 'gt/<name>'), pairs=(*_HR_LR, *_INPUT_TARGET))
+    """A folder of one's own: clean images, or pairs in HR and LR, gt and lq, or target and input.
+
+    The names of a pair are equal, or differ in their ends as those of published sets do.
+    """
+    folders = (('HR', 'LR'), ('test_HR', 'test_LR'), ('gt', 'lq'), ('target', 'input'))
+    pairs = (Layout(f'{target}/<name>{behind}', f'{lq}/<name>{behind_lq}')
+             for target, lq in folders for behind, behind_lq in ENDINGS)
+    return SetEntry((name, ), {}, clean=('<name>', 'HR/<name>', 'gt/<name>'), pairs=tuple(pairs))

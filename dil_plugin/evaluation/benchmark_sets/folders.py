@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 from PIL import Image as PillowImage
 
 from dil_plugin.data_preparation.images import Image
@@ -10,6 +11,7 @@ from dil_plugin.errors import DataError
 from dil_plugin.evaluation.benchmark_sets.base import BenchmarkSet, Sample, count_remark, read_bgr
 from dil_plugin.evaluation.benchmark_sets.catalogue import Layout
 from dil_plugin.evaluation.benchmark_sets.patterns import find_matches, readable
+from dil_plugin.pairing import shown_part
 
 Files = dict[str, list[Path]]
 
@@ -63,7 +65,7 @@ class PairFolders(BenchmarkSet):
         return self._gt.get(name, []) + (self._lq.get(name, []) if self._layout.lq is not None else [])
 
     def read(self, name: str) -> Sample:
-        """The pair of that name.
+        """The pair of that name; of a clean image that is a few pixels larger, the part that the other shows.
 
         Raises:
             DataError: There is none of that name, a file has no partner or two, is damaged, or the sizes do not fit.
@@ -76,10 +78,11 @@ class PairFolders(BenchmarkSet):
             return Sample(*halves(_only(self.root, name, self._gt)))
         gt_path, lq_path = _only(self.root, name, self._gt), _only(self.root, name, self._lq)
         gt, lq = read_bgr(gt_path), read_bgr(lq_path)
-        if gt.shape[:2] != (lq.shape[0] * self._scale, lq.shape[1] * self._scale):
+        shown = shown_part(gt.shape[:2], lq.shape[:2], self._scale)
+        if shown is None:
             times = '' if self._scale == 1 else f'{self._scale} times '
             raise DataError(f'{gt_path} is {_size(gt)}, which is not {times}the {_size(lq)} of {lq_path}')
-        return Sample(gt, lq)
+        return Sample(np.ascontiguousarray(gt[:shown[0], :shown[1]]), lq)
 
 
 def open_clean(name: str, root: Path, pattern: str | Layout, published: int | None, where: str,

@@ -140,10 +140,59 @@ def test_a_file_without_partner_keeps_its_name(tmp_path: Path, write: Write, los
 
 
 def test_sizes_that_do_not_fit(tmp_path: Path, write: Write) -> None:
-    write('RealSR/HR/a.png', 8, 13)
-    write('RealSR/LR/a.png', 2, 3)
-    with pytest.raises(DataError, match=r'HR/a\.png is 13x8 .* not 4 times the 3x2 .* of .*LR/a\.png'):
-        open_benchmark('RealSR V3', tmp_path, 4, pairs=True).read('a')
+    for width in (11, 12 + 9):
+        write('RealSR/HR/a.png', 8, width)
+        write('RealSR/LR/a.png', 2, 3)
+        with pytest.raises(DataError, match=rf'HR/a\.png is {width}x8 .* not 4 times the 3x2 .* of .*LR/a\.png'):
+            open_benchmark('RealSR V3', tmp_path, 4, pairs=True).read('a')
+    write('Rain12/target/a.png', 8, 13)
+    write('Rain12/input/a.png', 8, 12)
+    with pytest.raises(DataError, match=r'target/a\.png is 13x8 .* not the 12x8'):
+        open_benchmark('Rain12', tmp_path, pairs=True).read('a')
+
+
+def test_what_does_not_divide_by_the_scale_is_cut_off_at_the_right_and_below(tmp_path: Path, write: Write) -> None:
+    """As BasicSR's PairedImageDataset does it in validation."""
+    import dil_plugin.basicsr  # noqa: F401
+    # isort: split
+    from basicsr.data import build_dataset
+    gt, lq = write('mine/HR/a.png', 79, 95), write('mine/LR/a.png', 19, 23)
+    sample = open_benchmark('mine', tmp_path, 4, pairs=True).read('a')
+    np.testing.assert_array_equal(sample.gt, gt[:76, :92])
+    np.testing.assert_array_equal(sample.lq, lq)
+    theirs = build_dataset({'type': 'PairedImageDataset', 'name': 'mine', 'phase': 'val', 'scale': 4,
+                            'dataroot_gt': str(tmp_path / 'mine/HR'), 'dataroot_lq': str(tmp_path / 'mine/LR'),
+                            'io_backend': {'type': 'disk'}})[0]
+    np.testing.assert_array_equal(sample.gt, (theirs['gt'].numpy()[::-1].transpose(1, 2, 0) * 255).round())
+
+
+@pytest.mark.parametrize(('folders', 'clean', 'distorted'), [
+    (('HR', 'LR'), '{}', '{}'), (('HR', 'LR'), '{}', '{}x4'), (('HR', 'LR'), '{}_HR', '{}_LR4'),
+    (('test_HR', 'test_LR'), '{}_x4', '{}_x1'), (('gt', 'lq'), '{}', '{}_LR4'), (('target', 'input'), '{}', '{}_x4'),
+])
+def test_ones_own_folder_pairs_as_published_sets_do(tmp_path: Path, write: Write, folders: tuple[str, str], clean: str,
+                                                    distorted: str) -> None:
+    wanted = {}
+    for name in ('0', '1x4', '2'):
+        wanted[name] = (write(f'mine/{folders[0]}/{clean.format(name)}.png', 8, 12),
+                        write(f'mine/{folders[1]}/{distorted.format(name)}.png', 2, 3))
+    found = open_benchmark('mine', tmp_path, 4, pairs=True)
+    assert found.names == ['0', '1x4', '2']
+    for name, (gt, lq) in wanted.items():
+        np.testing.assert_array_equal(found.read(name).gt, gt)
+        np.testing.assert_array_equal(found.read(name).lq, lq)
+
+
+def test_names_that_do_not_pair_are_said(tmp_path: Path, write: Write) -> None:
+    write('mine/HR/0.png', 8, 12)
+    write('mine/LR/0_small.png', 2, 3)
+    with pytest.raises(MissingSet, match=r'^mine: no name in .*mine/HR pairs with one in .*mine/LR \(there are 0\.png, '
+                       r'… and 0_small\.png, …\); allowed: equal names, or .*: x4 beside nothing, _LR4 beside _HR'):
+        open_benchmark('mine', tmp_path, 4, pairs=True)
+    (tmp_path / 'mine/LR/0_small.png').unlink()
+    with pytest.raises(MissingSet, match=r'mine: mine is there, but .*, in each for HR/\* \+ LR/\*, test_HR/\* \+ '
+                       r'test_LR/\*, gt/\* \+ lq/\*, target/\* \+ input/\*$'):
+        open_benchmark('mine', tmp_path, 4, pairs=True)
 
 
 @pytest.mark.parametrize('side', ['HR', 'LR'])
