@@ -502,7 +502,9 @@ class TestCommand:
     def test_writes_three_files(self, folder: Path, monkeypatch: pytest.MonkeyPatch,
                                 capsys: pytest.CaptureFixture[str]) -> None:
         assert self.main(monkeypatch, folder, f'ERM={folder}/a.pth', f'DIL={folder}/b.pth') == 0
-        names = [Path(line).name for line in capsys.readouterr().out.split()]
+        told = capsys.readouterr()
+        assert '.pth: params\n' in told.err  # which of the checkpoint's parameters were measured
+        names = [Path(line).name for line in told.out.split()]
         assert names == ['invariance.md', 'invariance.json', 'invariance.png']
         assert list(json.loads((folder / 'out/invariance.json').read_text())['runs']) == ['ERM', 'DIL']
 

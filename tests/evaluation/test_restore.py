@@ -170,7 +170,9 @@ class TestFiles:
         arguments = ('-i', folder / 'rgba.tif', '-o', tmp_path / 'out', '--suffix', '_new', '--ext', 'jpg')
         assert tool(*arguments) == 0
         assert names(tmp_path / 'out') == ['rgba_new.jpg']
-        assert 'rgba_new.jpg: alpha not kept' in capsys.readouterr().out
+        told = capsys.readouterr()
+        assert 'rgba_new.jpg: alpha not kept' in told.out
+        assert 'net.pth: params\n' in told.err  # which of the checkpoint's parameters these are
 
 
 class TestNothingIsLost:

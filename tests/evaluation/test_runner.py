@@ -78,6 +78,16 @@ def test_scores_are_those_of_single_images(plan, data):
     assert results.settings['device'] == 'CPU'
 
 
+def test_each_run_says_which_parameters_it_has(plan, save_network, capsys):
+    ema = torch.load(save_network(seed=3), weights_only=True)['params']
+    path = save_network('ema.pth', params_ema=ema)
+    assert RunNetworks(plan(runs={'ERM': str(path)})).runs[0].param_key == 'params_ema'
+    assert RunNetworks(plan(runs={'ERM': str(path)}, param_key='params')).runs[0].param_key == 'params'
+    assert capsys.readouterr().err.splitlines() == [
+        f'ERM: {path}: params_ema, the moving average of the weights (params, the weights without averaging, are in '
+        'the file too)', f'ERM: {path}: params (params_ema, their moving average, is in the file too)']
+
+
 def test_batches_are_of_equal_size(plan, calls):
     reproduce(plan(batch=2, conditions=['30'], datasets=['Set5'], pictures=0))
     assert sorted(calls) == sorted(2 * [(2, 3, 40, 48), (1, 3, 48, 40)])
