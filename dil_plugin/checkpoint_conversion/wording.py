@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from dil_plugin.checkpoint_conversion.converting import Conversion
-from dil_plugin.spandrel_facts import spandrel_problem
+from dil_plugin.networks.spandrel_facts import spandrel_problem
 
 
 def describe(conversion: Conversion, output: Path) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dil_plugin.data_preparation.images import Source, find_images, read_image
 from dil_plugin.data_preparation.keys import key_stem
+from dil_plugin.data_preparation.pairing import shown_part
 from dil_plugin.errors import DataError
 from dil_plugin.missing_files import no_such
-from dil_plugin.pairing import shown_part
 
 if TYPE_CHECKING:
     from dil_plugin.evaluation.benchmark_sets import BenchmarkSet

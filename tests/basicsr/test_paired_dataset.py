@@ -635,9 +635,9 @@ def test_what_does_not_divide_by_the_scale_is_cut_off(paired, tmp_path, lmdb):
         sample = data[Draw(0, draw)]
         lq, gt = sample['confounder_lq'][0], sample['confounder_gt'][0]
         assert torch.equal(gt, lq.repeat_interleave(4, 1).repeat_interleave(4, 2))
-    with pytest.raises(DataError, match='76x92 pixels are less than gt_size 80|are less than gt_size 80'):
+    with pytest.raises(DataError, match='76x92 pixels are less than gt_size 80'):
         build_dataset(train_options(paired, confounders=[confounder], scale=4, gt_size=80,
-                                    io_backend={'type': 'lmdb' if lmdb else 'disk'}))
+                                    io_backend={'type': 'lmdb' if lmdb else 'disk'}))[Draw(0, 0)]
 
 
 def test_names_that_another_template_pairs_are_said(paired, tmp_path):

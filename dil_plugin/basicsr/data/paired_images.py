@@ -10,9 +10,9 @@ from dil_plugin.basicsr.data.basicsr_sets import check_basicsr_set
 from dil_plugin.basicsr.data.folders import image_files
 from dil_plugin.basicsr.data.image_list import HEADERS, image_size, text_lines
 from dil_plugin.basicsr.data.options import check_on_bad_image
+from dil_plugin.data_preparation.pairing import fitting_template
 from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DataError, OptionError
-from dil_plugin.pairing import fitting_template
 
 Size = tuple[int, int]
 Sided = tuple[tuple[str, Size | None], tuple[str, Size | None]]

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from dil_plugin.basicsr.data.folders import IMAGE_SUFFIXES, image_files, require_lmdb, require_records
 from dil_plugin.basicsr.data.image_list import HEADERS, image_size, no_folder
 from dil_plugin.basicsr.data.paired_options import PairedDatasetOptions, PairedSet
+from dil_plugin.data_preparation.pairing import fitting_template, shown_part
 from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.missing_files import no_such
-from dil_plugin.pairing import fitting_template, shown_part
 
 Size = tuple[int, int]
 

@@ -21,7 +21,7 @@ from dil_plugin.checkpoints import (
     save_atomically,
 )
 from dil_plugin.errors import DataError
-from dil_plugin.spandrel_facts import spandrel_problem
+from dil_plugin.networks.spandrel_facts import spandrel_problem
 
 _OLD = 3600.0  # seconds
 

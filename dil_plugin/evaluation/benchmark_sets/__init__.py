@@ -6,6 +6,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from dil_plugin.data_preparation.pairing import ENDINGS, endings_in_words
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.evaluation.benchmark_sets.base import BenchmarkSet, MissingSet, Sample
 from dil_plugin.evaluation.benchmark_sets.catalogue import CATALOGUE, Layout, SetEntry, own_set
@@ -15,7 +16,6 @@ from dil_plugin.evaluation.benchmark_sets.folders import open_clean, open_pairs
 from dil_plugin.evaluation.benchmark_sets.patterns import find_folder, find_matches, readable
 from dil_plugin.evaluation.benchmark_sets.sidd import open_sidd
 from dil_plugin.options import did_you_mean
-from dil_plugin.pairing import ENDINGS, endings_in_words
 
 __all__ = ['BENCHMARKS', 'BenchmarkSet', 'DndSubmission', 'MissingSet', 'Sample', 'open_benchmark']
 

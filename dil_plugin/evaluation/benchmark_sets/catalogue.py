@@ -6,7 +6,7 @@ and layouts are tried in the order written; the first with images is taken.
 
 from typing import NamedTuple
 
-from dil_plugin.pairing import ENDINGS
+from dil_plugin.data_preparation.pairing import ENDINGS
 
 
 class Layout(NamedTuple):

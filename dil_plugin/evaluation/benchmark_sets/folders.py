@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from dil_plugin.data_preparation.images import Image
+from dil_plugin.data_preparation.pairing import shown_part
 from dil_plugin.errors import DataError
 from dil_plugin.evaluation.benchmark_sets.base import BenchmarkSet, Sample, count_remark, read_bgr
 from dil_plugin.evaluation.benchmark_sets.catalogue import Layout
 from dil_plugin.evaluation.benchmark_sets.patterns import find_matches, readable
-from dil_plugin.pairing import shown_part
 
 Files = dict[str, list[Path]]
 

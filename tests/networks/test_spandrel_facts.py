@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import dil_plugin.basicsr  # noqa: F401  (before spandrel, which imports torchvision)
 from dil_plugin.checkpoint_conversion import convert, describe
 from dil_plugin.evaluation.networks import build_module
-from dil_plugin.spandrel_facts import spandrel_problem
+from dil_plugin.networks.spandrel_facts import spandrel_problem
 
 RRDB = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1}
 SWINIR = {'type': 'SwinIR', 'img_size': 56, 'depths': [2], 'num_heads': [2], 'embed_dim': 16, 'mlp_ratio': 2,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dil_plugin.pairing import MOST_CUT_OFF, endings_in_words, fitting_template, shown_part
+from dil_plugin.data_preparation.pairing import MOST_CUT_OFF, endings_in_words, fitting_template, shown_part
 
 
 @pytest.mark.parametrize(('target', 'lq', 'scale', 'shown'), [
