@@ -41,7 +41,7 @@ def check_product(network: nn.Module, criterion: Callable[[Tensor, Tensor], Tens
     each kind of module is tried alone, at the input that it had.
 
     Args:
-        network: It stays as it is; so do the global generators.
+        network: It stays as it is; so do torch's generators.
         criterion: ``criterion(output, gt)``, a scalar, in float64 too.
         pair: Few small images: it takes some six gradients of them.
         outputs: See ``NetworkLoss``.

@@ -1,5 +1,8 @@
 """Networks without the gradient that a variant takes are one line before anything is made."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -7,7 +10,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from dil_plugin.basicsr.checks.gradient_check import check_gradient
 from dil_plugin.errors import OptionError
+from dil_plugin.learning import DILOptions
 
 VARIANTS = ['erm', 'sf', 'pf', 'ss', 'ps', 'mldg']
 
@@ -61,6 +66,15 @@ class ClosureForTest(Small):
         return self.run(y)
 
 
+@ARCH_REGISTRY.register()
+class DrawingForTest(Small):
+    drawn = 0
+
+    def inside(self, y):
+        type(self).drawn += 1
+        return self.middle(y) * random.random() * np.random.rand() * torch.rand(())  # noqa: NPY002
+
+
 class Once(torch.autograd.Function):
 
     @staticmethod
@@ -104,6 +118,15 @@ def test_what_has_no_gradient_is_refused(base, parsed, arch, variants, words):
 def test_what_has_one_is_not(base, parsed):
     for variant in VARIANTS:
         parsed(options(base, 'NonReentrantForTest', variant))
+
+
+def test_the_generators_of_the_run_stay(base, parsed):
+    opt = parsed(options(base, 'DrawingForTest', 'sf'))
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    DrawingForTest.drawn = 0
+    check_gradient(opt, DILOptions(variant='sf'))
+    assert DrawingForTest.drawn > 0
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before  # noqa: NPY002
 
 
 def test_the_parameter_of_swinir_that_fails(base, parsed):

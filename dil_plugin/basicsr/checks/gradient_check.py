@@ -1,12 +1,13 @@
 """Takes one small meta-gradient of a network from outside, so that what has none is one line before the run."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from dil_plugin.basicsr.checks.network_scale import built
+from dil_plugin.basicsr.checks.network_scale import built, randomness_kept
 from dil_plugin.errors import DILError
 from dil_plugin.learning import MetaBatch, Pair, build_loss, build_variant
 from dil_plugin.learning.objective import select_outputs
@@ -33,7 +34,8 @@ def check_gradient(opt: Mapping[str, Any], dil: DILOptions) -> None:
     try:
         network = built(block, 'cpu').train()
         loss = build_loss(dil, network, nn.functional.mse_loss)
-        with torch.random.fork_rng(devices=[]):
+        with randomness_kept(), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # the training says it again
             batch = _batch(network, block, dil)
             params = loss.parameters()
             build_variant(dil, params)(loss, params, batch)

@@ -64,7 +64,7 @@ def try_network(block: Mapping[str, Any], channels: int | None = None, side: int
         Exception: What the network raises.
     """
     try:
-        with _randomness_kept(), torch.device(device or 'meta'), torch.no_grad():
+        with randomness_kept(), torch.device(device or 'meta'), torch.no_grad():
             return _outcome(_build(block), block, channels, side, device or 'meta')
     except Exception:
         if device is not None:
@@ -94,7 +94,7 @@ def block_needs(block: Mapping[str, Any], channels: int | None = None,
 
 def built(block: Mapping[str, Any], device: str) -> nn.Module:
     """The network of the block; nothing is drawn from the global generators."""
-    with _randomness_kept(), torch.device(device):
+    with randomness_kept(), torch.device(device):
         return _build(block)
 
 
@@ -133,7 +133,7 @@ def _parameters(block: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:
 
 
 @contextlib.contextmanager
-def _randomness_kept() -> Iterator[None]:
+def randomness_kept() -> Iterator[None]:
     """Building a network draws its weights: the generators are put back, so that the run is the same without."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  what BasicSR's networks may draw from
     try:
