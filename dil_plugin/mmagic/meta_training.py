@@ -12,6 +12,7 @@ from dil_plugin.learning import MetaBatch, MetaGradient, Params, build_loss, bui
 from dil_plugin.learning.precision import AutocastLoss, OverflowGuard, full_precision
 from dil_plugin.mmagic.image_space import ImageSpace, bytes_to_unit
 from dil_plugin.mmagic.options import ModelOptions
+from dil_plugin.networks.size_needs import found_needs
 from dil_plugin.pair_pool import replaced
 from dil_plugin.sampling import build_sampler, sampler_seed
 from dil_plugin.training.idle_parameters import IdleParameters
@@ -108,11 +109,30 @@ class MetaTraining:
         Args:
             batch: Of ``meta_batches``.
             scale: float16: the scale of the ``GradScaler``, a scalar on the device; None: no scaling.
+
+        Raises:
+            OptionError: The network does not take patches of this size.
         """
         self.guard.start(scale is not None, batch.images)
-        result = self.variant(AutocastLoss(self.loss, scale), self.params, batch)
+        try:
+            result = self.variant(AutocastLoss(self.loss, scale), self.params, batch)
+        except (AssertionError, RuntimeError) as error:  # a network's own word for sizes that it does not take
+            self._refuse_patches(batch, error)
+            raise
         self.idle.took(result.grads)
         return MetaGradient(self.guard.marked(result.grads), result.inner_losses, result.outer_loss)
+
+    def _refuse_patches(self, batch: MetaBatch, error: Exception) -> None:
+        """Raises OptionError where the network failed on patches of a size that it does not take."""
+        lq, gt = batch.query or batch.confounders[0]
+        height, width = lq.shape[-2:]
+        needs = found_needs(self.loss.network, {}, None, lq.shape[1], self.options.dil.outputs)
+        if needs is not None and not needs.fit(height, width):
+            least = f' of at least {needs.minimum}' if needs.minimum > needs.multiple_of else ''
+            raise OptionError(
+                f'model.generator: {type(self.loss.network).__name__} gets patches of {height}x{width} pixels, but '
+                f'takes sides{least} that are multiples of {needs.multiple_of}; allowed: clean patches (model.gt_size, '
+                f'or of the pipeline) of multiples of {needs.multiple_of * gt.shape[-2] // height}') from error
 
     def losses(self, results: list[MetaGradient]) -> dict[str, Tensor]:
         """What is logged of an iteration: ``loss``, and the inner and outer losses, scalars on the device."""

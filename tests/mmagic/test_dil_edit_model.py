@@ -223,3 +223,17 @@ def test_a_network_that_works_in_place_leaves_the_images(training):
     before = inputs.clone()
     assert torch.equal(model.forward_tensor(inputs), (before - 0.45) * 0.5)
     assert torch.equal(inputs, before)
+
+
+@pytest.mark.parametrize('variant', ['sf', 'ps', 'erm'])
+@pytest.mark.parametrize(('scale', 'size', 'words'), [
+    (1, 14, ['RRDBNet gets patches of 14x14 pixels', 'multiples of 4', 'model.gt_size', 'of multiples of 4']),
+    (2, 14, ['gets patches of 7x7 pixels', 'multiples of 2;', 'of multiples of 4'])])
+def test_patches_that_the_generator_does_not_take_are_named(images, variant, scale, size, words):
+    generator = {'type': 'RRDBNet', 'in_channels': 3, 'out_channels': 3, 'mid_channels': 4, 'num_blocks': 1,
+                 'growth_channels': 2, 'upscale_factor': scale}
+    model = build(generator=generator, dil={'variant': variant}, gt_size=size,
+                  distortions=[{'type': 'Downsample', 'scale': 2}] if scale == 2 else MODEL['distortions'])
+    with pytest.raises(OptionError) as error:
+        model.train_step(batch_of(images), recorded(model)[0])
+    assert all(word in str(error.value) for word in words), error.value
