@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from dil_plugin.errors import OptionError
 from dil_plugin.learning.convolution import recorded_now
 from dil_plugin.learning.double_backward import differentiable_twice
+from dil_plugin.learning.substitution import call_with
 
 
 def repeated_blocks(network: nn.Module) -> dict[str, nn.Module]:
@@ -73,7 +73,7 @@ def _once_and_again(block: nn.Module, forward: Callable[..., Any]) -> Callable[.
         if done:
             own = {name: buffer.clone() for name, buffer in buffers.items()}
             with differentiable_twice() if recorded else contextlib.nullcontext():
-                return functional_call(block, {**params, **own}, args, kwargs)
+                return call_with(block, {**params, **own}, args, kwargs)
         done = True
         tensors = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor)]
         versions = [tensor._version for tensor in tensors]

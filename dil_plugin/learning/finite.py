@@ -3,7 +3,7 @@
 No host waits for a GPU: fused optimisers take the decision as a tensor (``found_inf``), as they do for a GradScaler.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -83,17 +83,19 @@ class KeptBuffers:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._buffers: Mapping[str, Tensor] = dict(network.named_buffers())
-        self._before: Sequence[Tensor] = []
+        self._network = network
+        self._before: Mapping[str, Tensor] = {}
 
     def keep(self) -> None:
         """Remembers the buffers as they are, unless some are remembered already."""
         if not self._before:
-            self._before = [buffer.clone() for buffer in self._buffers.values()]
+            self._before = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
 
     def restore_unless(self, finite: Tensor) -> None:
         """Puts back what is remembered, unless ``finite`` (a boolean scalar), and forgets it."""
         if finite.is_cuda or not bool(finite):
-            for buffer, before in zip(self._buffers.values(), self._before, strict=False):
-                buffer.copy_(torch.where(finite, buffer, before))
-        self._before = []
+            for name, buffer in self._network.named_buffers():  # the network may have put other tensors there
+                before = self._before.get(name)
+                if before is not None and before.shape == buffer.shape:
+                    buffer.copy_(torch.where(finite, buffer, before))
+        self._before = {}

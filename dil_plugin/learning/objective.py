@@ -83,7 +83,10 @@ class NetworkLoss:
             return run()
         before, self._held = self._held, params
         try:
-            return self._substituted({**params, **self._buffers}, run)
+            held = {**params, **self._buffers}
+            result = self._substituted(held, run)
+            self._buffers = {name: held[name] for name in self._buffers}
+            return result
         finally:
             self._held = before
 

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from dil_plugin.learning.double_backward import differentiable_twice
 from dil_plugin.learning.gradients import mean_gradient
 from dil_plugin.learning.hessian import exact_recomputed, global_norm
 from dil_plugin.learning.objective import NetworkLoss
+from dil_plugin.learning.substitution import call_with
 from dil_plugin.learning.types import Grads, Pair
 
 TOLERANCE = 1e-5
@@ -141,7 +141,7 @@ def _is_wrong(module: nn.Module, args: Any, kwargs: Any) -> bool:
         for i, tensor in zip(places, values[len(names):], strict=True):
             given[i] = tensor.clone()  # for what works in place
         tensors = dict(zip(names, values, strict=False)) | {name: buffer.clone() for name, buffer in before.items()}
-        result = functional_call(module, tensors, tuple(given), kwargs)
+        result = call_with(module, tensors, tuple(given), kwargs)
         outputs = [result] if isinstance(result, Tensor) else [one for one in result if isinstance(one, Tensor)]
         return torch.stack([(one * random_like(one)).sum() for one in outputs]).sum()
 

@@ -34,9 +34,14 @@ class Substitution:
         self._looked = False
 
     def __call__(self, tensors: Params, run: Callable[[], T]) -> T:
-        """``run()`` while the network holds ``tensors``, by name; what they do not name is its own."""
+        """``run()`` while the network holds ``tensors``, by name; what they do not name is its own.
+
+        Buffers that the network assigns anew are put into ``tensors``.
+        """
+        given = {f'network.{name}': tensor for name, tensor in tensors.items()}
         with self._in_containers(tensors):
-            result: T = functional_call(self._host, {f'network.{name}': t for name, t in tensors.items()}, (run, ))
+            result: T = call_with(self._host, given, (run, ))
+        tensors.update({name: given[f'network.{name}'] for name in tensors})
         return result
 
     @contextlib.contextmanager
@@ -69,6 +74,31 @@ class Substitution:
                               'attributes (a closure, or an object that is no nn.Module), where virtual parameters '
                               'cannot take their place; allowed: use them as attributes of an nn.Module, or variant '
                               'erm')
+
+
+def call_with(module: nn.Module, tensors: Params, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
+    """``torch.func.functional_call``, after which a module that stands in several places has its own tensors again.
+
+    torch substitutes once for each name, and puts back in the order in which it substituted, so that a module with two
+    names keeps what was substituted. Here each module is looked at once.
+
+    Args:
+        module: The module.
+        tensors: As ``named_parameters()`` and ``named_buffers()`` name them; what is tied to one of them is substituted
+            too. Buffers that the module assigns anew are put here.
+        args: Of the module.
+        kwargs: Of the module.
+    """
+    places: dict[int, list[str]] = {}
+    for prefix, part in module.named_modules():
+        for name, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None:
+                places.setdefault(id(tensor), []).append(f'{prefix}.{name}' if prefix else name)
+    tied = {names[0]: names for names in places.values()}
+    everywhere = {place: tensor for name, tensor in tensors.items() for place in tied.get(name, [name])}
+    result = functional_call(module, everywhere, args, kwargs, tie_weights=False)
+    tensors.update({name: everywhere[name] for name in tensors})
+    return result
 
 
 class _Host(nn.Module):
