@@ -1,6 +1,7 @@
 """What DILModel saves is read by BasicSR, by Real-ESRGAN's inference and by spandrel, notes and all."""
 
 import copy
+import logging
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from basicsr.archs.rrdbnet_arch import RRDBNet
 from basicsr.models.base_model import BaseModel
 
+from dil_plugin.basicsr.models.dil_model import DILModel
 from dil_plugin.checkpoints import NOTES
 from dil_plugin.evaluation.networks import load_network
 
@@ -85,3 +87,17 @@ def test_ours_needs_no_yaml(checkpoint, image):
     assert (network.name, network.scale, network.param_key) == ('RRDBNet', 4, 'params_ema')
     rgb = torch.from_numpy(np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1))).float()[None] / 255
     torch.testing.assert_close(network(rgb)[0], expected(checkpoint, image, 'params_ema'))
+
+
+@pytest.mark.parametrize(('growth', 'told'), [(3, 1), (32, 0)])
+def test_what_spandrel_cannot_load_is_said_once(base, parsed, tmp_path, monkeypatch, growth, told):
+    base['network_g']['num_grow_ch'] = growth
+    records = []
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'handle', records.append)
+    model = DILModel(parsed(base))
+    model.opt['path']['models'] = str(tmp_path)
+    for iteration in (1, 2):
+        model.save_network(model.net_g, 'net_g', iteration)
+    warnings = [record.getMessage() for record in records if record.levelname == 'WARNING']
+    said = 'network_g: spandrel and chaiNNer cannot load its checkpoints: num_grow_ch is 3, they know 32 alone.'
+    assert warnings.count(said) == told == sum('spandrel' in warning for warning in warnings)
