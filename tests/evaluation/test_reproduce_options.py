@@ -118,7 +118,7 @@ def test_files_that_are_not_there(raw, tmp_path):
         make_plan(read_options(None, {**raw, 'runs': {'ERM': '/none.pth'}}))
     with pytest.raises(DataError, match='--data: there is no folder /none'):
         make_plan(read_options(None, {**raw, 'data': '/none'}))
-    with pytest.raises(DataError, match=r'-opt: .*none\.yml cannot be read'):
+    with pytest.raises(DataError, match=r'-opt: there is no file .*none\.yml'):
         read_options(tmp_path / 'none.yml', {})
     (tmp_path / 'list.yml').write_text('- 1\n')
     with pytest.raises(OptionError, match=r'-opt: .*list\.yml: expected a block of options'):
