@@ -1,4 +1,5 @@
 import copy
+import logging
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from torch.nn import functional
 from dil_plugin.checkpoints import NOTES, save_atomically
 from dil_plugin.distortions import DISTORTION_REGISTRY, Distortion
 from dil_plugin.errors import OptionError
+from dil_plugin.training.idle_parameters import FIRST_STEPS
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = {
@@ -197,6 +199,41 @@ def test_batchnorm_frozen_parameters_and_several_outputs(base, parsed, variant):
     model.feed_data({'lq': torch.rand(1, 3, 16, 16)})
     model.test()
     assert torch.equal(model.output, model.net_g_ema(model.lq)[1])
+
+
+@ARCH_REGISTRY.register()
+class ForgetfulForTest(nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Conv2d(3, 3, 3, 1, 1), nn.Conv2d(3, 3, 1)
+        self.more = [nn.Conv2d(3, 3, 1)]
+
+    def forward(self, x):
+        return x + self.used(self.more[0](x))
+
+
+def test_what_no_gradient_reaches_is_named_once(base, parsed, monkeypatch):
+    """Parameters that stay as they are after the first steps, layers in a Python list at once."""
+    said = []
+
+    class Logger(logging.Logger):
+
+        def warning(self, text):
+            said.append(text)
+
+    monkeypatch.setattr('dil_plugin.basicsr.models.dil_model.get_root_logger', lambda: Logger('test'))
+    base['network_g'] = {'type': 'ForgetfulForTest'}
+    model = model_for(parsed, base, **VARIANTS['sf'])
+    assert [text for text in said if 'ForgetfulForTest keeps more[0] in a Python list' in text] == said != []
+    said.clear()
+    for k in range(FIRST_STEPS + 2):
+        model.feed_data({'gt': torch.rand(4, 3, 16, 16)})
+        model.optimize_parameters(k + 1)
+        model.get_current_log()
+    assert [text for text in said if 'no gradient' in text] == [
+        f'2 of 4 parameters had no gradient in the first {FIRST_STEPS} steps, and stay as they are: unused.weight, '
+        'unused.bias. The loss does not depend on them, or its gradient is zero there.']
 
 
 def test_a_network_that_works_in_place_leaves_lq(base, parsed):
