@@ -93,6 +93,18 @@ def test_a_yaml_serves_where_the_checkpoint_says_nothing(save_network, tmp_path)
     assert load_network(path, tmp_path / 'train.yml').name == 'RRDBNetNoUpsample'
 
 
+@pytest.mark.parametrize('notes', [True, False])
+def test_a_yaml_says_what_sides_a_network_takes(save_network, tmp_path, notes):
+    """As in training; also of a checkpoint whose notes do not say it."""
+    path, file = save_network(notes=notes), tmp_path / 'train.yml'
+    file.write_text(yaml.safe_dump({'network_g': SMALL, 'val': {'window_size': 6}}))
+    assert load_network(path, file).multiple == 6
+    for wrong in ('8', 0, True):
+        file.write_text(yaml.safe_dump({'network_g': SMALL, 'val': {'window_size': wrong}}))
+        with pytest.raises(OptionError, match=r'--opt: .*train\.yml: val\.window_size: expected an integer >= 1, got'):
+            load_network(path, file)
+
+
 def test_a_wrong_scale_is_noticed(save_network, tmp_path):
     path = save_network(notes=False, network_g=rrdbnet(4))
     (tmp_path / 'train.yml').write_text(yaml.safe_dump({'network_g': rrdbnet(4), 'scale': 2}))
