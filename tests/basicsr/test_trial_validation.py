@@ -164,12 +164,20 @@ def test_pictures_that_cannot_be_written_are_named(validated, checked, monkeypat
         checked(validated)
 
 
-def test_a_large_image_is_not_waited_for_on_a_cpu(validated, checked, images, monkeypatch):
+def test_large_images_are_not_waited_for_on_a_cpu(validated, checked, images, monkeypatch):
     cv2.imwrite(str(images / 'f.png'), RANDOM.integers(0, 256, (300, 200, 3), dtype=np.uint8))
     monkeypatch.setattr(tried, '_PATIENCE', 0.0)
     lines = [line for line in checked(validated) if line.startswith('val')]
-    assert '300x200 pixels (the largest) not tried: about' in lines[-1]
+    assert '300x200 pixels (the largest) not restored here: that takes about' in lines[-1]
     assert all(' restored in ' in line for line in lines[:-1])
+
+
+def test_the_same_images_under_another_distortion_are_restored_once(validated, checked):
+    more = {**validated['datasets']['val_1'], 'name': 'more', 'distortions': [{'type': 'GaussianNoise', 'sigma': 50}]}
+    validated['datasets']['val_2'] = more
+    lines = [line for line in checked(validated) if line.startswith('val')]
+    assert [line.split(':')[0].split()[-1] for line in lines] == ['noisy'] * 3 + ['more']
+    assert lines[-1] == 'val      more: the images of noisy, of which some are restored'
 
 
 def test_a_training_state_that_cannot_be_loaded_is_found(validated, checked, monkeypatch):

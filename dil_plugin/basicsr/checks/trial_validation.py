@@ -15,8 +15,8 @@ from dil_plugin.basicsr.data.image_list import HEADERS, image_size
 from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DILError, OptionError
 
-_PATIENCE = 120.0  # seconds that an image may take on a CPU
-_TIMED = 128  # side of the image, in pixels, by which the time of others is estimated
+_PATIENCE = 180.0  # seconds that all of them may take on a CPU
+_TIMED = 64  # side of the image, in pixels, by which the time of larger ones is estimated
 
 Size = tuple[int, int]
 
@@ -50,9 +50,21 @@ def trial_validation(model: Any, datasets: list[Any], val: Mapping[str, Any], fo
     part.opt = {**model.opt, 'val': {**val, 'pbar': False},
                 'path': {**model.opt['path'], 'visualization': folder}}
     part.best_metric_results, part._log_validation_metric_values = {}, lambda *_: None
+    done: dict[tuple[Any, ...], str] = {}
+    left = _PATIENCE
     for dataset in datasets:
+        name, images = dataset.opt['name'], _images(dataset)
+        if images is not None and done.setdefault(images, name) != name:
+            yield f'{name}: the images of {done[images]}, of which some are restored'
+            continue
         for tried in chosen(lq_sizes(dataset), len(dataset)):
-            yield _try(part, dataset, tried, bool(val.get('save_img')))
+            start, expected = time.perf_counter(), _expected_seconds(part, dataset, tried)
+            if expected is not None and expected > left:
+                yield (f'{name}: {_size(tried)} ({tried.why}) not restored here: that takes about {expected:.0f} s on '
+                       'this CPU, in every validation')
+            else:
+                yield _try(part, dataset, tried, bool(val.get('save_img')))
+            left -= time.perf_counter() - start
 
 
 def lq_sizes(dataset: Any) -> dict[int, Size]:
@@ -96,13 +108,19 @@ def chosen(sizes: Mapping[int, Size], count: int) -> list[Tried]:
             for number in dict.fromkeys(number for number, _ in picked)]
 
 
+def _images(dataset: Any) -> tuple[Any, ...] | None:
+    """What says which images a set has: sets of the same ones, as under several degrees, are tried once."""
+    opt = dataset.opt
+    roots = tuple(value for key, value in sorted(opt.items()) if key.startswith(('dataroot', 'meta_info')))
+    return (opt.get('type'), opt.get('scale'), str(roots)) if any(roots) else None
+
+
+def _size(tried: Tried) -> str:
+    return f'{tried.size[0]}x{tried.size[1]} pixels' if tried.size else 'an image'
+
+
 def _try(part: Any, dataset: Any, tried: Tried, save_img: bool) -> str:
-    name = dataset.opt['name']
-    size = f'{tried.size[0]}x{tried.size[1]} pixels' if tried.size else 'an image'
-    expected = _expected_seconds(part, dataset, tried)
-    if expected is not None and expected > _PATIENCE:
-        return (f'{name}: {size} ({tried.why}) not tried: about {expected:.0f} s on this CPU; its size is what a '
-                'validation in training has to restore')
+    name, size = dataset.opt['name'], _size(tried)
     loader = DataLoader(dataset, batch_size=1, sampler=[tried.index])
     start = time.perf_counter()
     try:
@@ -122,7 +140,7 @@ def _try(part: Any, dataset: Any, tried: Tried, save_img: bool) -> str:
 
 def _expected_seconds(part: Any, dataset: Any, tried: Tried) -> float | None:
     """How long an image will take on a CPU; None where that is short, not known, or a GPU's matter."""
-    if part.device.type != 'cpu' or tried.size is None or max(tried.size) <= 2 * _TIMED:
+    if part.device.type != 'cpu' or tried.size is None or max(tried.size) <= _TIMED:
         return None
     lq = dataset[tried.index].get('lq')
     if not isinstance(lq, torch.Tensor):
