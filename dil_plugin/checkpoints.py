@@ -1,6 +1,7 @@
 """Checkpoints in BasicSR's form, ``params`` and ``params_ema``, with a note about the network that others ignore."""
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import IO, Annotated, Any, cast
 
@@ -133,6 +134,8 @@ def select_parameters(content: Any, path: str | os.PathLike[str], param_key: str
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         where = 'the file' if key is None else f"'{key}'"
         raise DataError(f'{path}: {where} is no state dict; expected a checkpoint with params or params_ema')
+    if key is not None and (warning := forgotten_statistics(content, path, key)):
+        sys.stderr.write(f'Warning: {warning}\n')
     return key or '', network_names(state)
 
 
@@ -165,6 +168,30 @@ def refuse_not_finite(state: Mapping[str, torch.Tensor], path: str | os.PathLike
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise DataError(f'{path}: {name} is not finite (NaN or infinite): the training had diverged; take an '
                             'earlier checkpoint')
+
+
+def forgotten_statistics(content: Mapping[str, Any], path: str | os.PathLike[str], key: str) -> str:
+    """That ``params_ema`` has the running statistics of an untrained network beside those of ``params``; else ''.
+
+    BasicSR averages parameters alone, as this package did before it let the buffers follow. A BatchNorm of such an
+    average has a mean of 0, a variance of 1 and no batches.
+    """
+    average, trained = content.get('params_ema'), content.get('params')
+    if key != 'params_ema' or not isinstance(average, Mapping) or not isinstance(trained, Mapping):
+        return ''
+    layers = [name.removesuffix('running_mean') for name in average if name.endswith('running_mean')]
+    layer = next((one for one in layers if _untouched(average, one) and not _untouched(trained, one)), None)
+    if layer is None:
+        return ''
+    return (f"{path}: 'params_ema' has no running statistics ({layer.removesuffix('.')}: mean 0, variance 1), "
+            "'params' has: the average was made of parameters alone, as BasicSR makes it, and restores badly; take "
+            "'params'")
+
+
+def _untouched(state: Mapping[str, Any], layer: str) -> bool:
+    start = {'running_mean': 0, 'running_var': 1, 'num_batches_tracked': 0}
+    found = [(state[layer + name], value) for name, value in start.items() if layer + name in state]
+    return all(bool((statistic == value).all()) for statistic, value in found)
 
 
 def network_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -50,6 +50,7 @@ class PairPool:
         if [row.shape[1:] for row in self.rows] != [tensor.shape[1:] for tensor in tensors]:
             self.filled = 0
             self.rows = [tensor.new_empty((self.size, *tensor.shape[1:])) for tensor in tensors]
+        self.filled -= self.filled % count  # of another batch size, before a run was interrupted
         if self.filled < self.size:
             for row, tensor in zip(self.rows, tensors, strict=True):
                 row[self.filled:self.filled + count] = tensor

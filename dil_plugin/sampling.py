@@ -260,7 +260,7 @@ class MetaBatchSampler:
         self.noise.set_state(state['noise'].cpu())
         if self.order is not None and 'order' in state:
             self.order.set_state(state['order'].cpu())
-            self._turns = list(state['turns'])
+            self._turns = [turn for turn in state['turns'] if turn < len(self.distortions)]  # there may be fewer now
         if self.pool is not None and 'pool' in state:
             self.pool.load_state_dict(state['pool'], self.noise.device)
 

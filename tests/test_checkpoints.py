@@ -142,3 +142,25 @@ def test_a_file_with_other_objects_says_how_one_of_mmagic_is_converted(tmp_path:
     torch.save({'state_dict': {}, 'log': Path('x')}, tmp_path / 'iter_2.pth')
     with pytest.raises(DataError, match=r'other objects than tensors; one of mmagic .* tools/convert_checkpoint\.py'):
         load_checkpoint(tmp_path / 'iter_2.pth', 'checkpoint')
+
+
+def normalized(seen):
+    norm = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3))
+    for _ in range(seen):
+        norm(torch.rand(2, 3, 4, 4))
+    return norm.state_dict()
+
+
+@pytest.mark.parametrize(('content', 'key', 'warned'), [
+    ({'params': normalized(2), 'params_ema': normalized(0)}, None, True),
+    ({'params': normalized(2), 'params_ema': normalized(0)}, 'params_ema', True),
+    ({'params': normalized(2), 'params_ema': normalized(0)}, 'params', False),
+    ({'params': normalized(2), 'params_ema': normalized(2)}, None, False),
+    ({'params': normalized(0), 'params_ema': normalized(0)}, None, False),  # of a frozen BatchNorm
+    ({'params_ema': normalized(0)}, None, False),
+    ({'params': {'a': torch.ones(1)}, 'params_ema': {'a': torch.ones(1)}}, None, False),
+], ids=['default', 'ema', 'params', 'followed', 'untrained', 'alone', 'none'])
+def test_an_average_without_running_statistics_is_warned_of(content, key, warned, capsys):
+    select_parameters(content, 'net.pth', key)
+    err = capsys.readouterr().err
+    assert ("Warning: net.pth: 'params_ema' has no running statistics (1: mean 0, variance 1)" in err) == warned

@@ -20,6 +20,7 @@ from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.utils.options import parse_options
 
+from dil_plugin.basicsr.checks.moving_average import warn_of_the_start
 from dil_plugin.data_preparation import CutSettings, prepare_data
 from dil_plugin.distortions import parse_distortions
 from dil_plugin.evaluation.benchmark_sets.catalogue import CATALOGUE
@@ -157,6 +158,12 @@ def parsed(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 # Training files, one by one.
+
+@pytest.mark.parametrize('path', TRAIN, ids=stem)
+def test_an_average_of_the_weights_forgets_its_start(path, capsys):
+    warn_of_the_start(read(path))
+    assert capsys.readouterr().err == ''
+
 
 @pytest.mark.parametrize('path', TRAIN, ids=stem)
 def test_train_file_passes_all_checks_and_its_data_sets_open(path: Path, parsed):

@@ -50,6 +50,7 @@ def adapt_basicsr() -> None:
     from dil_plugin.basicsr.data.numbered_samples import numbering_samples
     from dil_plugin.basicsr.data.reading_pairs import SharedLmdbBackend, decode_whole, naming_bad_images
     from dil_plugin.basicsr.data.skipping import NotingCPUPrefetcher, reporting_skipped
+    from dil_plugin.basicsr.log_lines import LogLines
 
     # by name: the package also exports functions of these names
     train, test, options, dist_util = (
@@ -59,7 +60,7 @@ def adapt_basicsr() -> None:
     for module in (options, train, test):
         module.parse_options = parse
     train.load_resume_state = load_resume_state
-    train.EnlargedSampler = DrawSampler
+    train.EnlargedSampler, train.MessageLogger = DrawSampler, LogLines
     train.build_dataloader = numbering_samples(train.build_dataloader)
     train.CPUPrefetcher, train.CUDAPrefetcher = NotingCPUPrefetcher, SafeCUDAPrefetcher
     train.train_pipeline = noting_signals(reporting_skipped(train.train_pipeline))
@@ -114,12 +115,16 @@ def _checked(parse_options: Any) -> Any:
 
 
 def _with_enough_epochs(create: Any) -> Any:
-    """BasicSR's data loaders, with epochs counted in whole batches: it rounds up where the loader drops the rest."""
+    """BasicSR's data loaders; a run ends with its last iteration, whatever has changed since it was interrupted.
+
+    BasicSR rounds the batches of an epoch up where the loader drops the rest.
+    """
     if getattr(create, 'counts_whole_batches', False):
         return create
 
     @functools.wraps(create)
     def create_loaders(opt: dict[str, Any], logger: Any) -> Any:
+        from dil_plugin.basicsr.data.draw_sampler import DrawSampler
         train_loader, sampler, val_loaders, _, total_iters = create(opt, logger)
         batches = len(train_loader)
         if batches == 0:
@@ -128,7 +133,12 @@ def _with_enough_epochs(create: Any) -> Any:
             batch = train_opt['batch_size_per_gpu'] * opt['world_size']
             raise OptionError(f'datasets.train.dataset_enlarge_ratio: {ratio} times {images} images are less than one '
                               f'batch of {batch}; give at least {-(-batch // images)}')
-        return train_loader, sampler, val_loaders, -(-total_iters // batches), total_iters
+        if DrawSampler.resumed is not None and DrawSampler.resumed['iter'] >= total_iters:
+            logger.warning(f'train.total_iter: {total_iters}, but the training state is of iteration '
+                           f'{DrawSampler.resumed["iter"]} already: nothing is left to train. The network is written '
+                           'to net_g_latest.pth and validated; a larger total_iter goes on.')
+        epochs = sampler.begin(opt['datasets']['train']['batch_size_per_gpu'], total_iters)
+        return train_loader, sampler, val_loaders, epochs, total_iters
 
     create_loaders.counts_whole_batches = True  # type: ignore[attr-defined]
     return create_loaders

@@ -13,6 +13,7 @@ import yaml
 
 from dil_plugin.basicsr.checks.best_network import check_kept_best
 from dil_plugin.basicsr.checks.built_from import check_blocks_of_basicsr
+from dil_plugin.basicsr.checks.moving_average import warn_of_the_start
 from dil_plugin.basicsr.checks.network_check import check_network
 from dil_plugin.basicsr.checks.prefetching import complete_prefetching
 from dil_plugin.basicsr.checks.pretrained import check_pretrained, complete_param_key
@@ -129,10 +130,12 @@ def complete_options(opt: dict[str, Any]) -> None:
         sys.stderr.write(f'Warning: train.dil has no effect with model_type {opt.get("model_type")} (only {MODEL}).\n')
     for name, dataset in opt['datasets'].items():
         _check_data(opt, name, dataset, ours)
+    if opt['is_train'] and not ours:
+        warn_of_the_start(opt)
     if ours:
         check_blocks(opt)
         if opt['is_train']:
-            check_step_options(opt, dil)
+            check_step_options(opt, dil, build_sampler(dil, distortions).erm_steps if dil.variant == 'erm' else 1)
             check_kept_best(opt)
         check_network(opt)
         check_pretrained(opt)

@@ -105,6 +105,11 @@ class ReptileWalk:
         return state if self.persistent else {**state, 'state': {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the inner optimiser's moments; its hyperparameters stay those it was built with."""
+        """Restores the inner optimiser's moments; its hyperparameters stay those it was built with.
+
+        Moments of another optimiser, Adam's for SGD, are left: they start anew.
+        """
         groups = self.optimizer.state_dict()['param_groups']
+        if ('betas' in groups[0]) != ('betas' in state['param_groups'][0]):
+            return
         self.optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})

@@ -44,7 +44,7 @@ BASE = {
 @pytest.fixture(autouse=True)
 def _not_resumed(monkeypatch):
     """Puts back what loading a training state sets for the whole process."""
-    monkeypatch.setattr(DrawSampler, 'resumed_at', None)
+    monkeypatch.setattr(DrawSampler, 'resumed', None)
 
 
 @pytest.fixture(scope='session')

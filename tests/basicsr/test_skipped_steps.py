@@ -93,7 +93,7 @@ def test_the_log_says_why(base, pipeline, spoil, variant):
     assert len(lines) == 2
     assert all('1 steps were skipped' in line and 'inner loss of GaussianNoise(sigma=10)' in line for line in lines)
     assert not any('sigma=5)' in line or 'sigma=15' in line for line in lines)
-    assert [float(value) for value in re.findall(r' skipped: (\d\S*)', log.read_text())] == [0, 1, 2, 2]
+    assert re.findall(r' skipped: (\S*)', log.read_text()) == ['1', '2', '2']  # none where there are none
 
 
 @pytest.mark.parametrize('variant', VARIANTS)

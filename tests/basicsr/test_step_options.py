@@ -60,7 +60,7 @@ def test_accumulation_takes_the_mean(base, parsed, patches, variant):
     singly.optimizer_g.step = lambda *_: None  # the weights stay
     alone = []
 
-    def step(_, __, grads):
+    def step(_, __, grads, ___):
         alone.append(torch.cat([grad.flatten() for grad in grads]))
         return torch.tensor(True), torch.tensor(False)
 

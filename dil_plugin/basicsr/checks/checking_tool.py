@@ -21,6 +21,7 @@ from dil_plugin.basicsr.checks.saved_network import check_saved_network
 from dil_plugin.basicsr.checks.trial_step import Trial, gibibytes, trial_steps
 from dil_plugin.basicsr.checks.trial_validation import trial_validation
 from dil_plugin.basicsr.data.bad_images import MARKER
+from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 from dil_plugin.basicsr.models.dil_model import DILModel
 from dil_plugin.checkpoints import load_checkpoint
 from dil_plugin.errors import DataError, OptionError
@@ -73,6 +74,7 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
     torch.backends.cudnn.benchmark = True
     yield _line('options', f'{options.opt} is valid')
     resumed = train.load_resume_state(opt)
+    DrawSampler.resumed = None  # the batch to try is the first one
     experiments = _writable(opt['path']['experiments_root'])
     with tempfile.TemporaryDirectory() as folder:  # where this model writes
         loader, _, val_loaders, epochs, total = train.create_train_val_dataloader(opt, logging.getLogger('silent'))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dil_plugin.basicsr.checks.gradient_check import check_gradient
+from dil_plugin.basicsr.checks.moving_average import warn_of_the_start
 from dil_plugin.basicsr.checks.network_scale import built_to_look_at
 from dil_plugin.basicsr.models.mixed_precision import check_precision
 from dil_plugin.errors import OptionError
@@ -16,12 +17,13 @@ from dil_plugin.learning.options import DILOptions, check_compilation
 _CPP_COMPILERS = ('g++', 'clang++')
 
 
-def check_step_options(opt: Mapping[str, Any], dil: DILOptions) -> None:
+def check_step_options(opt: Mapping[str, Any], dil: DILOptions, steps: int = 1) -> None:
     """Raises OptionError where ``train`` asks for a step that cannot be computed.
 
     Args:
         opt: The options as BasicSR parsed them, with blocks that are checked already.
         dil: The block ``train.dil``.
+        steps: Meta-gradients, or plain steps, of an iteration.
     """
     train = opt['train']
     check_precision(train.get('amp'), dil.variant)
@@ -40,6 +42,7 @@ def check_step_options(opt: Mapping[str, Any], dil: DILOptions) -> None:
     if left and dil.variant != 'erm':
         sys.stderr.write(f'Warning: train.accum_iter is {train["accum_iter"]} and total_iter {train["total_iter"]}: '
                          f'the last {left} meta-gradients lead to no step.\n')
+    warn_of_the_start(opt, steps)
     if dil.micro_batch is not None:
         _check_means(train, 'micro_batch')
     if dil.patches_to_deploy is not None:

@@ -16,6 +16,7 @@ from dil_plugin.basicsr.models.pretrained_parameters import KEY, load_fitting, p
 from dil_plugin.basicsr.resuming.training_states import rank_state_path, saved_iterations
 from dil_plugin.checkpoints import (
     NOTES,
+    forgotten_statistics,
     load_checkpoint,
     notes_of_training,
     save_atomically,
@@ -54,7 +55,8 @@ class CheckpointFiles(SRModel, abc.ABC):
         """As BasicSR's; raises DataError, naming the file, where it does not hold this network's parameters.
 
         A file without any key, as ESRGAN's RRDB_PSNR_x4.pth is one, holds the parameters themselves. A run that is
-        resumed goes on from ``params_theta`` where that is not what was deployed.
+        resumed goes on from ``params_theta`` where that is not what was deployed, and needs all parameters whatever
+        ``path.strict_load_g`` says. What the average of a network is not given, it has of the network.
         """
         logger = get_root_logger()
         whole = load_checkpoint(load_path, KEY)
@@ -69,15 +71,23 @@ class CheckpointFiles(SRModel, abc.ABC):
             logger.info(f"The moving average (train.ema_decay) begins at '{used}': {load_path} has no '{wanted}'.")
         elif used is not None and used != wanted:
             logger.warning(f"{KEY}: '{used}' is taken: {load_path} has no '{wanted}', which path.param_key_g asks for.")
+        if used is not None and (warning := forgotten_statistics(whole, load_path, used)):
+            logger.warning(f'{KEY}: {warning}')
+        strict = strict or self._resumes_from(load_path)
+        if averaged and not strict:
+            net.load_state_dict(self.net_g.state_dict())
         if not strict:  # otherwise each difference is an error
             self._print_different_keys_loading(net, state, strict)
         load_fitting(net, state, whole, load_path, strict)
 
     def _trained_key(self, load_path: str, content: Any) -> str:
         """Under what the parameters stand that training goes on from."""
+        found = isinstance(content, dict) and 'params_theta' in content
+        return 'params_theta' if found and self._resumes_from(load_path) else 'params'
+
+    def _resumes_from(self, load_path: str) -> bool:
         path = self.opt['path']
-        resumed = self.is_train and path.get('resume_state') and os.path.dirname(load_path) == path['models']
-        return 'params_theta' if resumed and isinstance(content, dict) and 'params_theta' in content else 'params'
+        return bool(self.is_train and path.get('resume_state') and os.path.dirname(load_path) == path['models'])
 
     @master_only
     def save_network(self, net: Any, net_label: str, current_iter: int | str, param_key: Any = 'params') -> None:
@@ -102,9 +112,8 @@ class CheckpointFiles(SRModel, abc.ABC):
         }
         if net_label == 'net_g':
             self._tell_of_spandrel()
-            iteration = self.iteration if isinstance(current_iter, str) else current_iter
-            content[NOTES] = notes_of_training(self.opt, None if iteration == -1 else iteration,
-                                               self.confounder_labels())
+            iteration = self.iteration if isinstance(current_iter, str) or current_iter == -1 else current_iter
+            content[NOTES] = notes_of_training(self.opt, iteration, self.confounder_labels())
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
         self._write(content, os.path.join(self.opt['path']['models'], name))
 

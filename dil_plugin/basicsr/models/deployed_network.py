@@ -12,6 +12,7 @@ from dil_plugin.basicsr.models.deployment_patches import deployment_seed, draw_p
 from dil_plugin.basicsr.yaml_options.real_esrnet_options import patch_size
 from dil_plugin.distortions import DistortionSet
 from dil_plugin.learning import DILOptions, NetworkLoss, Pair, Params, virtual_update
+from dil_plugin.learning.buffers import copy_buffers
 from dil_plugin.learning.finite import all_finite
 from dil_plugin.learning.gradients import mean_gradient
 from dil_plugin.learning.objective import without_buffer_updates
@@ -61,6 +62,7 @@ class DeployedNetwork:
         if not self._current:
             phi = self.virtual_params()
             self._network.load_state_dict(self._trained.state_dict())
+            copy_buffers(self._network, self._trained)  # also those that no state dict has
             own = dict(self._network.named_parameters())
             with torch.no_grad():
                 torch._foreach_copy_([own[name] for name in phi], list(phi.values()))

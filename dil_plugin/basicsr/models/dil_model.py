@@ -25,6 +25,7 @@ from dil_plugin.basicsr.yaml_options.real_esrnet_options import patch_size
 from dil_plugin.distortions import usm_sharpen
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, Pair, average_over_ranks, build_loss, build_variant
+from dil_plugin.learning.buffers import copy_buffers
 from dil_plugin.learning.distributed import CommonBuffers, take_from_first_rank
 from dil_plugin.learning.finite import begin_momentum, fused_on_gpus, keep_fused
 from dil_plugin.learning.objective import select_outputs
@@ -191,11 +192,15 @@ class DILModel(DeployingModel, SpreadValidationModel):
             self._pbar.close()
 
     def model_ema(self, decay: float = 0.999) -> None:
-        """As BasicSR's, bit for bit, with all parameters in one go."""
+        """As BasicSR's, bit for bit, with all parameters in one go; and all buffers are those of the network.
+
+        BasicSR's average keeps the buffers that it began with: a BatchNorm's mean of 0 and variance of 1.
+        """
         average, current = (list(net.parameters()) for net in (self.net_g_ema, self.net_g))
         with torch.no_grad():
             torch._foreach_mul_(average, decay)
             torch._foreach_add_(average, current, alpha=1 - decay)
+        copy_buffers(self.net_g_ema, self.net_g)
 
     def _meta_batches(self) -> list[MetaBatch]:
         if self.pairs is not None:
@@ -235,6 +240,8 @@ class DILModel(DeployingModel, SpreadValidationModel):
     def get_current_log(self) -> OrderedDict[str, float]:
         """The last step's losses, averaged over the processes, as numbers; and the time of a step by part.
 
+        ``grad_norm`` is the 2-norm of the gradient of the optimiser's last step, all parameters together, before
+        ``clip_grad_norm`` and averaged over accumulations and processes; of ``sf`` and ``pf`` that of theta - phi.
         ``skipped`` is the number of steps of the run that were skipped since a loss or the gradient was not finite.
         ``t_synthesis``, ``t_inner`` and ``t_outer`` are seconds, means over the steps since the last call: distorting
         the patches; the virtual updates; the outer gradient with its Hessian-vector products, optimiser and EMA. How
@@ -245,6 +252,8 @@ class DILModel(DeployingModel, SpreadValidationModel):
         mine = torch.stack([v.detach().float() for v in self.log_dict.values()])
         values = average_over_ranks([mine], self.precision.guard.images)[0].tolist()
         log = OrderedDict(zip(self.log_dict, values, strict=True))
+        if self.outer.norm is not None:
+            log['grad_norm'] = float(self.outer.norm)
         log['skipped'] = self.watch.read()
         if message := self.idle.read():
             get_root_logger().warning(message)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dil_plugin.errors import OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params, Variant
-from dil_plugin.learning.finite import all_finite, step_where
+from dil_plugin.learning.finite import step_where
 from dil_plugin.learning.gradients import laid_out_like
 from dil_plugin.learning.options import SECOND_ORDER
 from dil_plugin.learning.precision import AutocastLoss, OverflowGuard
@@ -58,14 +58,14 @@ class MixedPrecision:
             step = variant(AutocastLoss(loss, scale), params, batch)
         return MetaGradient(self.guard.marked(step.grads), step.inner_losses, step.outer_loss)
 
-    def step(self, optimizer: torch.optim.Optimizer, params: Params, grads: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser with these gradients, skipped where they are not finite.
+    def step(self, optimizer: torch.optim.Optimizer, params: Params, grads: list[Tensor],
+             finite: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser with these gradients, skipped where they are not ``finite`` (a boolean scalar).
 
         Returns:
             Two boolean scalars on the device: whether the step was taken, and whether it was skipped for another reason
             than a scale of float16 that can still be lowered.
         """
-        finite = all_finite(grads)
         scale = self._scale()
         if scale is not None:
             grads = list(torch._foreach_mul(grads, scale))  # step() takes the scale out again

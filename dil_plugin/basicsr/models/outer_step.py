@@ -28,6 +28,8 @@ class OuterStep:
         self.params, self.precision = params, precision
         self.accum_iter = accum_iter
         self.clip_grad_norm = clip_grad_norm
+        self.norm: Tensor | None = None
+        """Of the gradient that the last step was taken with, before it was clipped: a scalar on the device."""
         self._total: Grads = []
         self._count = 0
 
@@ -47,19 +49,21 @@ class OuterStep:
         if self._count > 1:
             torch._foreach_div_(mean, self._count)
         self._count = 0
+        self.norm = global_norm(mean)
         if self.clip_grad_norm is not None:
-            torch._foreach_mul_(mean, _shrinking(global_norm(mean), self.clip_grad_norm))
-        outcome = self.precision.step(optimizer, self.params, mean)
+            torch._foreach_mul_(mean, _shrinking(self.norm, self.clip_grad_norm))
+        outcome = self.precision.step(optimizer, self.params, mean, self.norm.isfinite())
         optimizer.zero_grad(set_to_none=True)
         return outcome
 
     def state_dict(self) -> dict[str, Any]:
-        """What was accumulated since the last step."""
-        return {'count': self._count, 'total': list(self._total)}
+        """What was accumulated since the last step, and the norm of that one."""
+        return {'count': self._count, 'total': list(self._total), 'norm': self.norm}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores ``state_dict``; empty: nothing was accumulated."""
         self._count = state.get('count', 0)
+        self.norm = state.get('norm')
         self._total = [total.to(param.device, param.dtype, copy=True)
                        for total, param in zip(state.get('total', []), self.params.values(), strict=False)]
 

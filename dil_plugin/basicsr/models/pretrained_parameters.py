@@ -42,6 +42,21 @@ def parameters_under(content: Any, path: str, key: str | None, other: str = 'par
     return used, network_names(content)
 
 
+def unfitting(network: nn.Module, state: State) -> str:
+    """In what the parameters differ from those of the network: names that only one has, other shapes; '' in nothing."""
+    own = network.state_dict()
+    parts = {'missing': [name for name in own if name not in state],
+             'unknown': [name for name in state if name not in own],
+             'of another shape': [f'{name} {[*state[name].shape]}, not {[*own[name].shape]}'
+                                  for name in _of_other_shapes(own, state)]}
+    return '; '.join(f'{len(names)} {what}: {names[0]}{", …" * (len(names) > 1)}'
+                     for what, names in parts.items() if names)
+
+
+def _of_other_shapes(own: State, state: State) -> list[str]:
+    return [name for name, tensor in state.items() if name in own and own[name].shape != tensor.shape]
+
+
 def load_fitting(network: nn.Module, state: State, whole: Any, path: str, strict: bool) -> None:
     """``load_state_dict``; raises DataError, naming the file and what network it is of, where it does not fit.
 
@@ -50,9 +65,17 @@ def load_fitting(network: nn.Module, state: State, whole: Any, path: str, strict
         state: The parameters.
         whole: All that the file holds.
         path: The file, for messages.
-        strict: As of ``load_state_dict``.
+        strict: As of ``load_state_dict``. If false, parameters of other shapes are set aside, as BasicSR does
+            (``path.strict_load_g: false``: an x4 network into an x2 one); nothing that fits is an error still.
     """
+    own = network.state_dict()
+    if not strict:
+        aside = _of_other_shapes(own, state)
+        state = {name: tensor for name, tensor in state.items() if name not in aside}
     try:
+        if not strict and not set(own) & set(state):
+            raise RuntimeError('path.strict_load_g is false, but not one of its parameters has the name and the shape '
+                               'of one of network_g')
         network.load_state_dict(state, strict=strict)
     except RuntimeError as error:
         notes = read_notes(whole, path)

@@ -9,7 +9,8 @@ from basicsr.utils import get_root_logger
 
 from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 from dil_plugin.basicsr.models.checkpoint_files import CheckpointFiles
-from dil_plugin.basicsr.resuming.changed_options import changes, recorded_options
+from dil_plugin.basicsr.models.learning_rates import update_rates
+from dil_plugin.basicsr.resuming.changed_options import PROCESSES, changes, recorded_options
 from dil_plugin.basicsr.resuming.kept_checkpoints import remove_older
 from dil_plugin.basicsr.resuming.numbered_steps import seed_step
 from dil_plugin.basicsr.resuming.rank_agreement import RankAgreement
@@ -21,6 +22,11 @@ class ResumableModel(CheckpointFiles):
 
     Options: ``logger.keep_last``, ``val.keep_best``.
     """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        if opt['is_train']:
+            self._options = recorded_options(opt, DrawSampler.images)  # BasicSR takes types out of the blocks
+        super().__init__(opt)
 
     def init_training_settings(self) -> None:
         """As ``SRModel``; from now on signals are noted."""
@@ -34,7 +40,7 @@ class ResumableModel(CheckpointFiles):
             StopSignals.current.listen()
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """As BasicSR's, which calls it first in an iteration; ends the run before it where a signal has come.
+        """``update_rates``; BasicSR calls it first in an iteration. Ends the run before it where a signal has come.
 
         Raises:
             SystemExit: With 128 and the signal's number, once everything is saved.
@@ -46,7 +52,7 @@ class ResumableModel(CheckpointFiles):
             if number:
                 self._stop(number, current_iter - 1)
         self.iteration = current_iter
-        super().update_learning_rate(current_iter, warmup_iter)
+        update_rates(self.schedulers, current_iter, warmup_iter)
         seed_step(int(self.opt['manual_seed']), int(self.opt['rank']), current_iter)
 
     def _stop(self, number: int, done: int) -> None:
@@ -99,7 +105,13 @@ class ResumableModel(CheckpointFiles):
         if len(self._validated) == len(self._validation_sets()):
             mean = math.fsum(self._validated.values()) / len(self._validated)
             self._validated = {}
-            self._keep_if_best(metric, mean, min(current_iter, int(self.opt['train']['total_iter'])))
+            self._keep_if_best(metric, mean, current_iter)
+
+    def _log_validation_metric_values(self, current_iter: Any, dataset_name: str, tb_logger: Any) -> None:
+        """As BasicSR's; a test has no iterations, of which one could be the best."""
+        if not self.is_train:
+            self.__dict__.pop('best_metric_results', None)
+        super()._log_validation_metric_values(current_iter, dataset_name, tb_logger)
 
     def _keep_if_best(self, metric: str, value: float, iteration: int) -> None:
         if math.isnan(value):
@@ -131,7 +143,7 @@ class ResumableModel(CheckpointFiles):
         results = {name: {metric: {**best, 'val': float(best['val'])} for metric, best in metrics.items()}
                    for name, metrics in getattr(self, 'best_metric_results', {}).items()}  # NumPy's floats are refused
         return {'manual_seed': int(self.opt['manual_seed']), 'world_size': int(self.opt['world_size']),
-                'best_metric_results': results, 'best': self._best, 'options': recorded_options(self.opt)}
+                'best_metric_results': results, 'best': self._best, 'options': self._options}
 
     def load_run_state(self, resume_state: dict[str, Any]) -> None:
         """Restores ``run_state``, and repeats a validation that the run may have been killed in.
@@ -149,7 +161,8 @@ class ResumableModel(CheckpointFiles):
         if saved.get('manual_seed', self.opt['manual_seed']) != self.opt['manual_seed']:
             logger.warning(f'manual_seed is {self.opt["manual_seed"]}, the run began with {saved["manual_seed"]}: it '
                            'goes on with other draws than without the interruption.')
-        differ = changes(saved['options'], recorded_options(self.opt)) if 'options' in saved else ''
+        before = {PROCESSES: str(saved.get('world_size', 1)), **saved.get('options', self._options)}
+        differ = changes(before, self._options)
         if differ:
             logger.warning(f'Options that differ from those of the interrupted run: {differ}. Optimisers and '
                            'schedulers go on with what was saved: learning rates, betas, milestones.')

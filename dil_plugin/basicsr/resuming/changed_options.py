@@ -8,16 +8,31 @@ _DATA = ('phase', 'seed', 'num_worker_per_gpu', 'prefetch_mode', 'num_prefetch_q
          'persistent_workers')
 _SHOWN = 12
 
+PROCESSES, IMAGES = 'processes', 'images of datasets.train'
+_LATER = (PROCESSES, IMAGES, 'train.optim_g.type', 'train.scheduler.type')
 
-def recorded_options(opt: Mapping[str, Any]) -> dict[str, str]:
-    """The options that say what is trained, by their keys; those that only say how fast are left out."""
+
+def recorded_options(opt: Mapping[str, Any], images: int | None = None) -> dict[str, str]:
+    """What says what is trained: the number of processes and of images, options by their keys.
+
+    Options that only say how fast it is are left out.
+
+    Args:
+        opt: The options, before BasicSR takes the types of optimiser and schedule out of them.
+        images: Of the training set.
+    """
+    facts = {PROCESSES: opt.get('world_size', 1), IMAGES: images}
     data = {name: value for name, value in opt['datasets'].get('train', {}).items() if name not in _DATA}
     blocks = {name: opt[name] for name in _BLOCKS if opt.get(name) is not None}
-    return dict(_flat({**blocks, 'datasets': {'train': data}}))
+    return dict(_flat({**facts, **blocks, 'datasets': {'train': data}}))
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """The options that differ, as ``KEY: BEFORE -> NOW``; '' where none does."""
+    """The options that differ, as ``KEY: BEFORE -> NOW``; '' where none does.
+
+    What states of earlier versions do not say counts as it is now.
+    """
+    before = {**{key: now[key] for key in _LATER if key in now}, **before}
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     told = [f'{key}: {before.get(key, "not given")} -> {now.get(key, "not given")}' for key in keys[:_SHOWN]]
     return '; '.join(told + ['…'] * (len(keys) > _SHOWN))

@@ -31,11 +31,13 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
 
     Raises:
         DataError: The state that is named is damaged or missing, or all of those that ``--auto_resume`` finds.
+        OptionError: It is of another optimiser, schedule or network than the options say.
     """
     from basicsr.utils import check_resume
 
-    from dil_plugin.basicsr.data.draw_sampler import DrawSampler, Position
-    DrawSampler.resumed_at = None
+    from dil_plugin.basicsr.data.draw_sampler import DrawSampler
+    from dil_plugin.basicsr.resuming.fitting_states import check_fitting
+    DrawSampler.resumed = None
     path = opt['path'].get('resume_state')
     newest_first: list[str] = [path] if path else []
     if opt['auto_resume']:
@@ -49,9 +51,9 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     if not newest_first:
         return None
     state, path, warnings = _newest_whole(opt, newest_first)
+    check_fitting(opt, state, path)
     _take_seed(opt, state)
-    batch_size = opt['datasets']['train']['batch_size_per_gpu']
-    DrawSampler.resumed_at = Position(state['epoch'], state['iter'], batch_size)
+    DrawSampler.resumed = state
     opt['path']['resume_state'] = path
     check_resume(opt, state['iter'])
     state['warnings'] = warnings

@@ -63,7 +63,9 @@ class Path(Block, frozen=True, kw_only=True):
     param_key_g: Annotated[str | None, Meta(description="Which of its parameters: params, params_ema (params where it "
                                             'has none of these), params_theta (of deploy: phi). Where test.py is given '
                                             'none, it takes params_ema if it is there.')] = 'params'
-    strict_load_g: Annotated[bool, Meta(description='Whether all parameters must be there and fit.')] = True
+    strict_load_g: Annotated[bool, Meta(description='Whether all parameters must be there and fit. false: those of '
+                                        'other names or shapes are set aside, as those of an x4 network for an x2 '
+                                        'one.')] = True
     resume_state: Annotated[str | None, Meta(description='Training state to go on from, experiments/NAME/'
                                              'training_states/K.state; --auto_resume takes the newest.')] = None
     ignore_resume_networks: Annotated[str | list[str] | None,
@@ -78,11 +80,15 @@ class Train(Block, frozen=True, kw_only=True):
     optim_g: Annotated[dict[str, Any], Meta(description='The (outer) optimiser: below.')] = {}
     scheduler: Annotated[dict[str, Any], Meta(description='The (outer) learning rate over the iterations: below.')] = {}
     total_iter: Annotated[Positive, Meta(description='Iterations; one is a meta-step, or erm_steps plain steps.')]
-    warmup_iter: Annotated[int, Meta(ge=-1, description='Iterations in which the learning rate rises linearly; -1: '
-                                     'none.')] = -1
+    warmup_iter: Annotated[int, Meta(ge=-1, description='N: iterations in which the learning rate rises linearly; -1: '
+                                     'none. Iteration k has min(1, k / N) times the rate of the schedule, from k = N '
+                                     'on that rate itself, and milestones within the warm-up count. (BasicSR leaves '
+                                     'a MultiStepLR at (N - 1) / N of its rate for the rest of the training, and '
+                                     'forgets such milestones.)')] = -1
     ema_decay: Annotated[Annotated[float, Meta(ge=0, lt=1)],
                          Meta(description='Weight of the old in the moving average of the parameters, which is then '
-                              'validated and saved as params_ema; 0: none.')] = 0
+                              'validated and saved as params_ema; 0: none. Buffers, as the statistics of a BatchNorm, '
+                              "are the network's own (in BasicSR they stay those of the start).")] = 0
     amp: Annotated[Literal['bf16', 'fp16'] | None,
                    Meta(description='Automatic mixed precision of the network, inner and outer; parameters, virtual '
                         'ones too, stay float32. fp16 scales the loss (GradScaler) and is for sf, pf and erm; bf16 is '
@@ -133,10 +139,12 @@ class Wandb(Block, frozen=True, kw_only=True):
 class Logger(Block, frozen=True, kw_only=True):
     """The block ``logger``."""
 
-    print_freq: Annotated[Positive, Meta(description='Iterations between lines of the log: losses by confounder, and '
-                                         'seconds of a step by part, t_synthesis, t_inner, t_outer, means since '
-                                         'the line before; time, and (data), the wait for data, are means of 200 '
-                                         'steps at most.')]
+    print_freq: Annotated[Positive, Meta(description='Iterations between entries of the log. Their first line has '
+                                         'the losses l_inner and l_outer, and grad_norm, the norm of the gradient '
+                                         'before clip_grad_norm; time, and (data), the wait for data, are means of '
+                                         '200 steps at most. The next lines have the losses by confounder, skipped '
+                                         'where steps were, and seconds of a step by part, t_synthesis, t_inner, '
+                                         't_outer, means since the entry before.')]
     save_checkpoint_freq: Annotated[Positive, Meta(description='Iterations between checkpoints.')]
     keep_last: Annotated[Size | None, Meta(description='Training states and networks (net_g_K.pth) of so many saves '
                                            'stay, older ones are removed. Default: all.')] = None

@@ -13,7 +13,7 @@ from dil_plugin.basicsr.resuming.training_states import load_resume_state
 @pytest.fixture
 def pooled(base):
     """With a pool of pairs, which differs between the ranks."""
-    base['datasets']['train'] |= {'batch_size_per_gpu': 4, 'gt_size': 16}
+    base['datasets']['train'] |= {'batch_size_per_gpu': 4, 'gt_size': 16, 'dataset_enlarge_ratio': 2}
     base |= {'queue_size': 8}
     base['train'] |= {'dil': {'variant': 'ps', 'patches': 'same'}, 'total_iter': 8}
     base['logger']['save_checkpoint_freq'] = 4
@@ -41,13 +41,16 @@ def test_each_rank_goes_on_with_its_own(two_ranks, pooled, tmp_path):
     (again.experiment / 'models/net_g_8.pth').unlink()
     shutil.copy(two_ranks.experiment / 'models/net_g_8.pth', again.experiment / 'models')
     again.finish('--auto_resume')
-    assert 'Resuming training from epoch: 0, iter: 4.' in again.log()
+    assert 'Resuming training from epoch: 3, iter: 4.' in again.log()
     assert f'{damaged} cannot be read as a checkpoint' in again.log()
     assert_same_runs(two_ranks, again)
 
 
-def test_another_number_of_ranks_begins_new_draws(two_ranks, pooled, parsed, tmp_path):
-    """All else is restored; the draws are neither those that were used, nor those of the start."""
+def test_another_number_of_ranks_begins_new_draws(two_ranks, pooled, parsed, pipeline, tmp_path):
+    """All else is restored; the draws are neither those that were used, nor those of the start.
+
+    After 8 epochs of one iteration come those of three, so it was the eighth of 7 epochs: the run goes on all the same.
+    """
     pooled['name'] = 'alone'
     shutil.copytree(two_ranks.experiment, tmp_path / 'experiments/alone')
     opt = parsed(pooled, True, '--auto_resume')
@@ -61,3 +64,8 @@ def test_another_number_of_ranks_begins_new_draws(two_ranks, pooled, parsed, tmp
     assert not torch.equal(noise, state['dil']['sampler']['noise'])
     assert not differences(model.optimizer_g.state_dict()['state'][0]['exp_avg'],
                            state['optimizers'][0]['state'][0]['exp_avg'])
+    pooled['train']['total_iter'] = 20
+    pipeline(pooled, 'train', '--auto_resume')
+    log = ''.join(path.read_text() for path in (tmp_path / 'experiments/alone').glob('*.log'))
+    assert 'processes: 2 -> 1' in log
+    assert 'iter:      20, lr' in log

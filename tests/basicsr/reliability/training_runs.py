@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 _LINE = re.compile(r'epoch:\s*(\d+), iter:\s*([\d,]+), lr:\((\S+?),\)\]')
-_LOSS = re.compile(r'(l_\S+): (\S+)')
+_LOSS = re.compile(r'((?:l_|grad_norm)\S*): (\S+)')
 
 
 class TrainingRun:
@@ -112,14 +112,18 @@ class TrainingRun:
         return found
 
     def _lines(self) -> list[tuple[int, str]]:
+        """Of every entry of the log that is whole, which ends with the line that has ``t_outer``."""
         found = []
         for path in sorted(self.experiment.glob('*.log')):
-            for line in path.read_text().splitlines():
-                head = _LINE.search(line)
-                # a line that the kill has cut short has no end
-                if head and 't_outer' in line:
-                    losses = ' '.join(f'{name}={value}' for name, value in _LOSS.findall(line))
-                    found.append((int(head[2].replace(',', '')), f'{head[1]} {head[3]} {losses}'))
+            entry: list[str] = []
+            iteration = 0
+            for line in path.read_text().splitlines(keepends=True):
+                if head := _LINE.search(line):
+                    iteration, entry = int(head[2].replace(',', '')), [f'{head[1]} {head[3]}']
+                entry += [f'{name}={value}' for name, value in _LOSS.findall(line)]
+                if ' t_outer: ' in line and line.endswith('\n') and entry:
+                    found.append((iteration, ' '.join(entry)))
+                    entry = []
         return found
 
     def log(self) -> str:
