@@ -396,7 +396,7 @@ def test_variants_that_do_not_use_pairs_say_so(base, crops, parsed, capfd):
     assert 'dataroot_lq has no effect' in capfd.readouterr().err
     base['train']['dil'] = VARIANTS['ps']
     parsed(base)
-    assert 'Warning' not in capfd.readouterr().err
+    assert 'no effect' not in capfd.readouterr().err
 
 
 def test_checkpoint_is_tested_by_plain_basicsr(base, pipeline, crops):
@@ -412,6 +412,21 @@ def test_checkpoint_is_tested_by_plain_basicsr(base, pipeline, crops):
     pipeline(test, 'test')
     log = next((root / 'results/test').glob('*.log')).read_text()
     assert '# psnr:' in log
+
+
+def test_a_test_has_no_best_iteration(base, pipeline, crops):
+    root = pipeline(base)
+    pipeline({
+        'name': 'test', 'model_type': 'DILModel', 'scale': 1, 'num_gpu': 0, 'network_g': base['network_g'],
+        'datasets': {f'test_{k}': {'name': f'set{k}', 'type': 'DistortionAugmentedDataset', 'dataroot_gt': str(crops),
+                                   'io_backend': {'type': 'disk'},
+                                   'distortions': [{'type': 'GaussianNoise', 'sigma': 30}]} for k in (1, 2)},
+        'path': {'pretrain_network_g': str(root / 'experiments/run/models/net_g_latest.pth')},
+        'val': {'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}},
+    }, 'test')
+    log = next((root / 'results/test').glob('*.log')).read_text()
+    assert log.count('# psnr: ') == 2
+    assert 'Best' not in log
 
 
 def test_measured_psnr_is_that_of_the_noise(base, pipeline, crops):

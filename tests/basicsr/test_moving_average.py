@@ -22,6 +22,7 @@ class BufferedForTest(nn.Module):
                                   nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 3, 3, 1, 1)))
         self.register_buffer('shift', torch.randn(3, 1, 1) * 0.1)
         self.register_buffer('calls', torch.zeros(()), persistent=False)
+        self.register_buffer('table', torch.randn(3), persistent=False)
 
     def forward(self, x):
         self.calls += self.training
@@ -70,8 +71,12 @@ def test_it_is_that_of_torch(buffered, pipeline, monkeypatch, dil, train):
     assert all(torch.equal(file['params'][name], file['params_ema'][name]) for name in buffers)
 
 
-def test_it_begins_with_the_buffers_of_the_network(buffered, parsed):
+@pytest.mark.parametrize('pretrained', [False, True])
+def test_it_begins_with_the_buffers_of_the_network(buffered, parsed, tmp_path, pretrained):
     """Of a table that is drawn the second network has another one."""
+    if pretrained:
+        torch.save({'params': BufferedForTest().state_dict()}, tmp_path / 'net.pth')
+        buffered['path'] = {'pretrain_network_g': str(tmp_path / 'net.pth')}
     model = build_model(parsed(buffered))
     assert same(dict(model.net_g_ema.named_buffers()), dict(model.net_g.named_buffers()))
 

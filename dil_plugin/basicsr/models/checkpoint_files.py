@@ -22,6 +22,7 @@ from dil_plugin.checkpoints import (
     save_atomically,
 )
 from dil_plugin.errors import DataError
+from dil_plugin.learning.buffers import copy_buffers
 from dil_plugin.networks.spandrel_facts import spandrel_problem
 
 _OLD = 3600.0  # seconds
@@ -74,8 +75,10 @@ class CheckpointFiles(SRModel, abc.ABC):
         if used is not None and (warning := forgotten_statistics(whole, load_path, used)):
             logger.warning(f'{KEY}: {warning}')
         strict = strict or self._resumes_from(load_path)
-        if averaged and not strict:
-            net.load_state_dict(self.net_g.state_dict())
+        if averaged:
+            copy_buffers(net, self.net_g)
+            if not strict:
+                net.load_state_dict(self.net_g.state_dict())
         if not strict:  # otherwise each difference is an error
             self._print_different_keys_loading(net, state, strict)
         load_fitting(net, state, whole, load_path, strict)
