@@ -3,7 +3,7 @@
 No host waits for a GPU: fused optimisers take the decision as a tensor (``found_inf``), as they do for a GradScaler.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -30,16 +30,59 @@ def step_where(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
         optimizer: With gradients in ``.grad``.
         finite: A boolean scalar.
     """
-    if not all(group.get('fused') for group in optimizer.param_groups):
+    if not _is_fused(optimizer):
         if bool(finite):
             optimizer.step()
         return
-    fused: Any = optimizer
-    fused.grad_scale, fused.found_inf = None, (~finite).float()
+    _decide_on_device(optimizer, finite)
     try:
-        fused.step()
+        optimizer.step()
     finally:
-        del fused.grad_scale, fused.found_inf
+        _forget_decision(optimizer)
+
+
+def leave_out_where(optimizer: torch.optim.Optimizer, finite: Callable[[], Tensor]) -> None:
+    """Has the steps that somebody else takes left out as ``step_where`` leaves them out, by hooks around ``step``.
+
+    Where a GradScaler has decided already nothing is added. The host decides for an optimiser that is not fused, and
+    the first step of any, before which the moments are not there; then the gradients are taken away, without which
+    PyTorch's optimisers do nothing.
+
+    Args:
+        optimizer: Any whose ``step`` leaves parameters without a gradient alone.
+        finite: Asked before each step, a boolean scalar.
+    """
+
+    def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+        decided = finite()
+        if hasattr(optimizer, 'found_inf'):
+            return
+        if _is_fused(optimizer) and optimizer.state:
+            _decide_on_device(optimizer, decided)
+            optimizer.decided_by_us = True
+        elif not bool(decided):
+            for group in optimizer.param_groups:
+                for param in group['params']:
+                    param.grad = None
+
+    def after(optimizer: Any, args: Any, kwargs: Any) -> None:
+        if optimizer.__dict__.pop('decided_by_us', False):
+            _forget_decision(optimizer)
+
+    optimizer.register_step_pre_hook(before)
+    optimizer.register_step_post_hook(after)
+
+
+def _is_fused(optimizer: torch.optim.Optimizer) -> bool:
+    return all(group.get('fused') for group in optimizer.param_groups)
+
+
+def _decide_on_device(optimizer: Any, finite: Tensor) -> None:
+    optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
+
+
+def _forget_decision(optimizer: Any) -> None:
+    del optimizer.grad_scale, optimizer.found_inf
 
 
 def fused_on_gpus(params: Iterable[Tensor]) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from dil_plugin.learning.types import Grads, Pair, Params
 
 T = TypeVar('T')
 
+LEAST_SCALE = 1.0
+"""A scale of the loss at or below which an overflow of float16 is not the scale's fault any more."""
+
 
 def is_half(device: torch.device) -> bool:
     """Whether autocast computes in float16, whose small gradients vanish, at the moment."""

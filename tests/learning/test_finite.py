@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dil_plugin.learning import MetaBatch, NetworkLoss, Pair, ReptileWalk, SerialFirstOrder
 from dil_plugin.learning.divergence import growth
-from dil_plugin.learning.finite import KeptBuffers, all_finite, begin_momentum, keep_fused, step_where
+from dil_plugin.learning.finite import KeptBuffers, all_finite, begin_momentum, keep_fused, leave_out_where, step_where
 from dil_plugin.learning.options import build_variant, parse_dil_options
 from dil_plugin.learning.variants import Variant
 
@@ -190,3 +190,27 @@ def test_a_query_that_is_harder_than_the_confounders_is_no_divergence(variant: s
     assert found is not None
     assert found.after / found.before == pytest.approx(0.81, rel=1e-4)
     assert not found.diverges
+
+
+@pytest.mark.parametrize('make', [
+    lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5), lambda p: torch.optim.SGD(p, lr=0.1),
+    lambda p: torch.optim.Adam(p, lr=0.1, fused=True), lambda p: torch.optim.AdamW(p, lr=0.1, foreach=True),
+    lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
+])
+def test_steps_that_others_take_are_left_out(make):
+    """Reference: another optimiser that is not called at all where the gradient is bad."""
+    ours, theirs = (torch.nn.Parameter(torch.tensor([1., -2.])) for _ in range(2))
+    guarded, plain = make([ours]), make([theirs])
+    decision = []
+    leave_out_where(guarded, lambda: decision[-1])
+    for k, good in enumerate([False, True, True, False, True]):
+        decision.append(torch.tensor(good))
+        ours.grad = torch.tensor([0.5 * k, 1.]) if good else torch.tensor([float('nan'), 1.])
+        theirs.grad = ours.grad.clone()
+        guarded.step()
+        if good:
+            plain.step()
+        assert torch.equal(ours, theirs)
+    left, right = (one.state_dict()['state'] for one in (guarded, plain))
+    assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(right[0][name]))
+               for name, value in left[0].items() if value is not None) if left else not right

@@ -10,10 +10,7 @@ from dil_plugin.learning import MetaBatch, MetaGradient, NetworkLoss, Params, Va
 from dil_plugin.learning.finite import step_where
 from dil_plugin.learning.gradients import laid_out_like
 from dil_plugin.learning.options import SECOND_ORDER
-from dil_plugin.learning.precision import AutocastLoss, OverflowGuard
-
-LEAST_SCALE = 1.0
-"""A scale of the loss at or below which an overflow is not the scale's fault any more."""
+from dil_plugin.learning.precision import LEAST_SCALE, AutocastLoss, OverflowGuard
 
 DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
