@@ -20,7 +20,7 @@ def describe(conversion: Conversion, output: Path) -> str:
     lines.append(_block(conversion))
     if conversion.to == 'mmagic' and not any(n.startswith('generator_ema.') for n in conversion.content['state_dict']):
         lines.append('for a model with is_use_ema=True convert with --ema generator_ema; with this file mmagic '
-                     'leaves generator_ema as it was initialised')
+                     'leaves generator_ema as it was initialised, and a DILEditModel starts it at the same weights')
     problem = spandrel_problem(_network(conversion)) if conversion.to == 'BasicSR' else None
     return '\n'.join([*lines, *([f'warning: {problem}'] if problem else [])])
 

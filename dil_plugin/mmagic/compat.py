@@ -4,6 +4,7 @@ Each cure is applied only where it is needed, may be applied any number of times
 environment that is whole: a compiled mmcv, a torchvision that loads and numpy 1 are used as they are.
 """
 
+import functools
 import importlib.machinery
 import pickle
 import sys
@@ -92,3 +93,35 @@ def statistic_of_history(owner: Any, name: str) -> Any:
     if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
         raise pickle.UnpicklingError(f'{name!r} of {owner!r} is not to be had from a checkpoint')
     return getattr(HistoryBuffer, name)
+
+
+def join_every_run(hook: Callable[[], Any]) -> None:
+    """Has every Runner register one more hook, after those of its config, as a config cannot forget to.
+
+    Args:
+        hook: Makes it.
+    """
+    from mmengine.runner import Runner
+    theirs = Runner.register_hooks
+    if hasattr(theirs, 'joined'):
+        return
+
+    @functools.wraps(theirs)
+    def register_hooks(self: Any, *args: Any, **kwargs: Any) -> None:
+        theirs(self, *args, **kwargs)
+        self.register_hook(hook())
+
+    register_hooks.joined = True  # type: ignore[attr-defined]
+    Runner.register_hooks = register_hooks
+
+
+def run_only_where(hook: Any, stage: str, condition: Callable[[], bool]) -> None:
+    """Has a hook's method do nothing where ``condition()`` is False; of this hook alone, not of its class."""
+    theirs = getattr(hook, stage)
+
+    @functools.wraps(theirs)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        if condition():
+            theirs(*args, **kwargs)
+
+    setattr(hook, stage, guarded)

@@ -1,21 +1,28 @@
 """What one training run of a ``DILEditModel`` consists of, beside the network."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dil_plugin.distortions import DistortionSet
-from dil_plugin.errors import DataError, OptionError
+from dil_plugin.errors import DataError, DILError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, Params, build_loss, build_variant
+from dil_plugin.learning.distributed import CommonBuffers
 from dil_plugin.learning.precision import AutocastLoss, OverflowGuard, full_precision
 from dil_plugin.mmagic.image_space import ImageSpace, bytes_to_unit
 from dil_plugin.mmagic.options import ModelOptions
+from dil_plugin.mmagic.outer_step import OuterStep
+from dil_plugin.mmagic.wording import say
 from dil_plugin.networks.size_needs import found_needs
 from dil_plugin.pair_pool import replaced
 from dil_plugin.sampling import build_sampler, sampler_seed
 from dil_plugin.training.idle_parameters import IdleParameters
+from dil_plugin.training.numerical_watch import NumericalWatch
 
 _BLACK = 1.5  # of 255; no batch of photographs has nothing above it
 
@@ -30,10 +37,11 @@ class MetaTraining:
         criterion: ``criterion(output, gt)``, a scalar.
         seed: Of the run; the same on all ranks.
         rank: Of this process.
+        folder: Of the run, for the batch that it may end on.
     """
 
     def __init__(self, options: ModelOptions, distortions: DistortionSet, network: nn.Module,
-                 criterion: Callable[[Tensor, Tensor], Tensor], seed: int, rank: int = 0) -> None:
+                 criterion: Callable[[Tensor, Tensor], Tensor], seed: int, rank: int = 0, folder: str = '') -> None:
         self.options, self.distortions = options, distortions
         self._looked_at = False
         self.seed, self.rank = seed, rank
@@ -45,6 +53,12 @@ class MetaTraining:
         self.guard = OverflowGuard()
         self.variant = build_variant(options.dil, self.params, seed, self.guard)
         self.idle = IdleParameters(list(self.params))
+        self.common_buffers = CommonBuffers(network)
+        self.outer = OuterStep(self.device)
+        self.watch = NumericalWatch(self.loss, self.params, options.dil, distortions.labels, folder, rank,
+                                    partial(say, level=logging.WARNING))
+        self.stepped = False
+        self._to_unit: Callable[[Tensor], Tensor] = Tensor.float
         self.draw_anew(0)
 
     def draw_anew(self, iteration: int) -> None:
@@ -57,6 +71,11 @@ class MetaTraining:
     def steps(self) -> int:
         """Optimiser steps per iteration."""
         return 1 if self.sampler.uses_confounders else self.sampler.erm_steps
+
+    def start(self) -> None:
+        """An iteration begins."""
+        self.stepped = False
+        self.watch.start()
 
     def meta_batches(self, clean: Tensor, distorted: Tensor | None, counterfactuals: Tensor | None, space: ImageSpace,
                      order: str) -> list[MetaBatch]:
@@ -73,6 +92,7 @@ class MetaTraining:
             OptionError: The batch cannot be divided as the options say.
             DataError: ``counterfactuals`` is of another number of confounders.
         """
+        self._to_unit = space.to_unit
         self.sampler.check_batch_size(len(clean), 'train_dataloader.batch_size')
         n = len(self.distortions)
         if counterfactuals is not None and counterfactuals.shape[1] != n:
@@ -86,9 +106,14 @@ class MetaTraining:
         with full_precision(self.device), torch.no_grad():
             unit = space.to_unit(clean.float())
             self._require_bytes(unit)
-            batches = self.sampler.sample(unit,
-                                          None if distorted is None else space.to_unit(distorted.float()),
-                                          None if counterfactuals is None else bytes_to_unit(counterfactuals, order))
+            try:
+                batches = self.sampler.sample(
+                    unit, None if distorted is None else space.to_unit(distorted.float()),
+                    None if counterfactuals is None else bytes_to_unit(counterfactuals, order))
+            except DILError:
+                raise
+            except ValueError as error:  # the patches are too small for a confounder, or no multiple of its scale
+                raise DataError(f'train_dataloader: {error}; give patches of another size (crop_size)') from None
             if space.same:
                 return batches
             return replaced(batches, lambda tensors: [space.to_network(tensor) for tensor in tensors])
@@ -103,16 +128,18 @@ class MetaTraining:
                             'Remove RescaleToZeroOne or the like, and give model.data_preprocessor.mean and std on '
                             'that scale')
 
-    def gradient(self, batch: MetaBatch, scale: Tensor | None = None) -> MetaGradient:
+    def gradient(self, batch: MetaBatch, scale: Tensor | None = None, lowered: bool = True) -> MetaGradient:
         """The meta-gradient; called within the context of autocast, if there is one.
 
         Args:
             batch: Of ``meta_batches``.
             scale: float16: the scale of the ``GradScaler``, a scalar on the device; None: no scaling.
+            lowered: Whether the scale is lowered after an overflow.
 
         Raises:
             OptionError: The network does not take patches of this size.
         """
+        self.watch.prepare()
         self.guard.start(scale is not None, batch.images)
         try:
             result = self.variant(AutocastLoss(self.loss, scale), self.params, batch)
@@ -120,7 +147,38 @@ class MetaTraining:
             self._refuse_patches(batch, error)
             raise
         self.idle.took(result.grads)
-        return MetaGradient(self.guard.marked(result.grads), result.inner_losses, result.outer_loss)
+        grads = self.guard.marked(result.grads)
+        self.common_buffers.notice()
+        self.outer.saw(grads, scale if lowered else None)
+        return MetaGradient(grads, result.inner_losses, result.outer_loss)
+
+    def took(self, result: MetaGradient, stepped: bool) -> MetaGradient:
+        """The optimiser's wrapper had a meta-gradient.
+
+        Args:
+            result: Of ``gradient``.
+            stepped: Whether the wrapper's step was due with it.
+
+        Returns:
+            What is logged of it; gradients are as large as the network.
+        """
+        kept = replace(result, grads=[])
+        if stepped:
+            self.idle.stepped()
+        self.stepped = self.watch.took(self.outer.outcome(stepped), kept) or self.stepped
+        return kept
+
+    def finish(self, iteration: int, batches: Sequence[MetaBatch], results: Sequence[MetaGradient],
+               files: Sequence[str]) -> None:
+        """An iteration has ended.
+
+        Raises:
+            NumericalError: As many steps in a row as ``dil.max_skipped`` says were skipped.
+        """
+        self.watch.finish(iteration, batches, results, files, self._to_unit)
+        self.common_buffers()
+        if message := self.idle.read():
+            say(message, logging.WARNING)
 
     def _refuse_patches(self, batch: MetaBatch, error: Exception) -> None:
         """Raises OptionError where the network failed on patches of a size that it does not take."""
@@ -134,7 +192,7 @@ class MetaTraining:
                 f'takes sides{least} that are multiples of {needs.multiple_of}; allowed: clean patches (model.gt_size, '
                 f'or of the pipeline) of multiples of {needs.multiple_of * gt.shape[-2] // height}') from error
 
-    def losses(self, results: list[MetaGradient]) -> dict[str, Tensor]:
+    def losses(self, results: Sequence[MetaGradient]) -> dict[str, Tensor]:
         """What is logged of an iteration: ``loss``, and the inner and outer losses, scalars on the device."""
         log: dict[str, Tensor] = {}
         inner = results[-1].inner_losses
@@ -149,7 +207,7 @@ class MetaTraining:
     def state_dict(self) -> dict[str, Any]:
         """What an exact continuation needs: the inner optimiser's moments, the generators and the pool."""
         return {'variant': self.options.dil.variant, 'state': self.variant.state_dict(),
-                'sampler': self.sampler.state_dict()}
+                'sampler': self.sampler.state_dict(), 'watch': self.watch.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any], iteration: int, alone: bool) -> list[str]:
         """Continues at ``iteration`` from ``state_dict``.
@@ -163,6 +221,7 @@ class MetaTraining:
             What could not be continued, in words.
         """
         notes = []
+        self.watch.load_state_dict(state.get('watch', {}))
         if state['variant'] == self.options.dil.variant:
             self.variant.load_state_dict(state['state'])
         else:

@@ -18,10 +18,8 @@ Size = Annotated[int, Meta(ge=1)]
 class ModelOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What ``DILEditModel`` has beside the options of ``BaseEditModel``."""
 
-    dil: Annotated[DILOptions, Meta(description='The method: variant, inner optimiser and so on, as train.dil of a '
-                                    'BasicSR YAML.')]
-    distortions: Annotated[list[Any], Meta(min_length=1, description='The confounders, as the distortions block of a '
-                                           'BasicSR YAML.')]
+    dil: Annotated[DILOptions, Meta(description='The method: variant, inner optimiser and so on.')]
+    distortions: Annotated[list[Any], Meta(min_length=1, description='The confounders.')]
     gt_size: Annotated[Size | None, Meta(description='Side of the patches that are cut after the distortion, in pixels '
                                          'of the target. Default: they stay as the pipeline gives them.')] = None
     queue_size: Annotated[Size | None, Meta(description="Groups in Real-ESRGAN's training pair pool. Default: no pool."
@@ -66,9 +64,6 @@ def parse_model_options(raw: Mapping[str, Any]) -> tuple[ModelOptions, Distortio
         raise OptionError('model.distortions: the block is missing; the counterfactuals are made from it, as in '
                           "distortions=[dict(type='GaussianNoise', sigma=[5, 10, 15, 20])]")
     options = convert(block, ModelOptions, 'model')
-    if 'max_skipped' in block['dil']:
-        raise OptionError(f"model.dil.max_skipped: {block['dil']['max_skipped']}, but mmengine's optimiser takes the "
-                          'steps of a DILEditModel, and skips none in float32 and bfloat16; remove it')
     if options.dil.patches_to_deploy is not None:
         raise OptionError("model.dil.deploy: 'phi', which validates and saves another network than it trains; a "
                           "DILEditModel saves the trained one; allowed: 'theta' (BasicSR's DILModel has both)")

@@ -10,9 +10,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from conftest import batch_of, build, recorded
 from mmagic.registry import MODEL_WRAPPERS
+from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 
-from dil_plugin.errors import OptionError
+from dil_plugin.errors import NumericalError, OptionError
 
 DIL = {
     'sf': {'variant': 'sf', 'inner': {'type': 'SGD', 'lr': 0.01}},
@@ -56,6 +57,26 @@ def step(wrapper, name, rank, world):
     return result
 
 
+def spoiled(wrapper, rank, world, folder):
+    """Three steps of ``sf`` through mmengine's wrappers; the second has a version that is no image, on rank 1 alone."""
+    model = build(seed=0, dil={**DIL['sf'], 'max_skipped': 2})
+    wrapped = MODEL_WRAPPERS.build({'type': wrapper, 'module': model, 'device_ids': None, 'broadcast_buffers': False})
+    optim_wrapper = OptimWrapper(torch.optim.Adam(model.generator.parameters(), lr=1e-3))
+    model.prepare_training(optim_wrapper, folder)
+    images, versions = share(rank, world)
+    bad = versions.clone()
+    bad[0, 2, 0, 3, 3] = float('nan') if rank == 1 else 0
+    weights, error = [], ''
+    for counterfactuals in (versions, bad, versions, bad, bad):
+        try:
+            wrapped.train_step(batch_of(images, counterfactuals=counterfactuals), optim_wrapper)
+            model.finish_iteration(optim_wrapper)
+        except NumericalError as raised:
+            error = str(raised)
+        weights.append([p.detach().clone() for p in model.generator.parameters()])
+    return {'weights': weights, 'skipped': model.skipped_steps(), 'error': error}
+
+
 def main(rank, world, init_method, path):
     torch.set_num_threads(1)
     distributed.init_process_group('gloo', init_method=init_method, rank=rank, world_size=world)
@@ -67,6 +88,8 @@ def main(rank, world, init_method, path):
             result['MMDistributedDataParallel', name] = step('MMDistributedDataParallel', name, rank, world)
     if world > 1:
         result['MMSeparateDistributedDataParallel', 'sf'] = step('MMSeparateDistributedDataParallel', 'sf', rank, world)
+        for wrapper in ('DILDistributedDataParallel', 'MMDistributedDataParallel'):
+            result[wrapper, 'spoiled'] = spoiled(wrapper, rank, world, str(Path(path).parent / wrapper))
     model = build(seed=rank)
     result['start'] = float(model.generator.conv_first.weight.detach().sum())
     wrapped = MODEL_WRAPPERS.build({'type': 'MMDistributedDataParallel', 'module': model, 'broadcast_buffers': False})

@@ -47,7 +47,7 @@ def test_options_of_a_config_are_those_of_a_dictionary():
     ({'dil': {'variant': 'ps', 'inner': {'type': 'Adam'}}}, ['model.dil.inner.type', 'SGD']),
     ({'dil': {'variant': 'mldg', 'held_out': 4}}, ['model.dil.held_out', '4 of 4', 'at most 3']),
     ({'dil': {'variant': 'ps', 'deploy': 'phi'}}, ['model.dil.deploy', "'phi'", "allowed: 'theta'"]),
-    ({'dil': {'variant': 'sf', 'max_skipped': 3}}, ['model.dil.max_skipped', '3', 'remove it']),
+    ({'dil': {'variant': 'sf', 'max_skipped': 0}}, ['model.dil.max_skipped', '0', '>= 1']),
     ({'distortions': [{'type': 'GaussianNoise', 'sigmas': 5}]}, ['model.distortions[0]', "'sigma'"]),
     ({'gt_size': 0}, ['model.gt_size', '0']),
     ({'queue_size': 'many'}, ['model.queue_size', "'many'"]),
@@ -68,7 +68,7 @@ def test_wrong_options(changes, words):
 
 def test_options_without_a_use_are_named(monkeypatch):
     said = []
-    monkeypatch.setattr('dil_plugin.mmagic.models.dil_edit_model.print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr('dil_plugin.mmagic.models.dil_edit_model.say', lambda text, _: said.append(text))
     build(dil={'variant': 'pf', 'hvp': 'exact'})
     assert said == ['model.dil.hvp has no effect with variant pf.']
 

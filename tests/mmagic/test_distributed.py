@@ -89,3 +89,19 @@ def test_separate_wrapper_does_rename_the_weights(results):
     two, _ = results
     assert 'generator.module.conv_first.weight' in two[0]['MMSeparateDistributedDataParallel', 'sf']['names']
     assert 'generator.conv_first.weight' in two[0]['MMDistributedDataParallel', 'sf']['names']
+
+
+@pytest.mark.parametrize('wrapper', ['DILDistributedDataParallel', 'MMDistributedDataParallel'])
+def test_ranks_skip_together(wrapper, results):
+    """What is not finite on one rank is not finite on both; each names what is wrong with its own images."""
+    two, _ = results
+    first, second = (rank[wrapper, 'spoiled'] for rank in two)
+    for ours, theirs in zip(first['weights'], second['weights'], strict=True):
+        assert all(map(torch.equal, ours, theirs))
+    moved = [not all(map(torch.equal, before, after))
+             for before, after in zip(first['weights'], first['weights'][1:], strict=False)]
+    assert moved == [False, True, False, False]
+    assert all(value.isfinite().all() for value in first['weights'][-1])
+    assert first['skipped'] == second['skipped'] == 3
+    assert 'the inner loss of GaussianNoise(sigma=15) is not finite' in second['error']
+    assert 'or a loss of another process is not' in first['error']

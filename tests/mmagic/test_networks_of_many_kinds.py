@@ -96,7 +96,7 @@ def test_fused_attention(variant, images):
 
 def test_what_no_gradient_reaches_is_named_once(images, monkeypatch):
     said = []
-    monkeypatch.setattr('dil_plugin.mmagic.models.dil_edit_model.print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr('dil_plugin.mmagic.wording.print_log', lambda text, *_: said.append(text))
     gradients('ForgetfulForTest', {'variant': 'sf'}, images, FIRST_STEPS + 2)
     listed, idle = (text for text in said if 'ForgetfulForTest keeps' in text or 'no gradient' in text)
     assert 'keeps more[0] in a Python list' in listed

@@ -160,3 +160,63 @@ def test_ema_hook_of_mmengine(run_config):
     content = torch.load(Path(run_config['work_dir']) / 'iter_20.pth')
     assert set(content['state_dict']) == set(build().state_dict())
     assert any(name.endswith('generator.conv_first.weight') for name in content['ema_state_dict'])
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize(('sampler', 'killed_at'), [('InfiniteSampler', 7), ('DefaultSampler', 8)])
+def test_a_run_killed_within_an_epoch_sees_the_same_images(sampler, killed_at, workers, run_config, tmp_path,
+                                                                 monkeypatch):
+    """IterBasedTrainLoop: weights and images of a resumed run are those of an uninterrupted one, in every iteration."""
+    run_config['val_dataloader'] = run_config['val_cfg'] = run_config['val_evaluator'] = None
+    run_config['train_cfg'] = {'type': 'IterBasedTrainLoop', 'max_iters': 10}
+    monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda _: None)  # mmengine waits 2 s between two epochs
+    run_config['train_dataloader'] |= {'batch_size': 2, 'num_workers': workers, 'drop_last': True,
+                                       'sampler': {'type': sampler, 'shuffle': True}}
+    run_config['default_hooks']['checkpoint']['interval'] = 5  # three iterations to a turn of the six images
+
+    def watched(trained):
+        seen, sample = [], trained.model.data_preprocessor.forward
+
+        def forward(data, training=False):
+            seen.append([s.metainfo['gt_path'] for s in data['data_samples']])
+            return sample(data, training)
+
+        trained.model.data_preprocessor.forward = forward
+        return trained, seen
+
+    whole, all_seen = watched(runner(run_config, work_dir=str(tmp_path / 'whole')))
+    whole.train()
+    killed_after(killed_at, runner(run_config, work_dir=str(tmp_path / 'halves')))
+    rest, seen = watched(runner(run_config, work_dir=str(tmp_path / 'halves'), resume=True))
+    rest.train()
+    assert seen == all_seen[5:]
+    assert len({tuple(images) for images in all_seen}) > 3
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(rest)[name], value), name
+
+
+def test_epochs_begin_with_the_same_images_and_other_crops(run_config, tmp_path):
+    """EpochBasedTrainLoop resumed between two epochs: the order of the images is restored, random crops are not."""
+    run_config['val_dataloader'] = run_config['val_cfg'] = run_config['val_evaluator'] = None
+    run_config['train_cfg'] = {'type': 'EpochBasedTrainLoop', 'max_epochs': 3}
+    run_config['train_dataloader'] |= {'batch_size': 2, 'sampler': {'type': 'DefaultSampler', 'shuffle': True}}
+    run_config['default_hooks'] |= {'checkpoint': {'type': 'CheckpointHook', 'interval': 1},
+                                    'sampler_seed': {'type': 'DistSamplerSeedHook'}}
+
+    def watched(trained):
+        seen, sample = [], trained.model.data_preprocessor.forward
+
+        def forward(data, training=False):
+            seen.extend((s.metainfo['gt_path'], s.gt_img.clone()) for s in data['data_samples'])
+            return sample(data, training)
+
+        trained.model.data_preprocessor.forward = forward
+        return trained, seen
+
+    whole, all_seen = watched(runner(run_config, work_dir=str(tmp_path / 'whole')))
+    whole.train()
+    rest, seen = watched(runner(run_config, work_dir=str(tmp_path / 'rest'), resume=True,
+                                load_from=str(tmp_path / 'whole' / 'epoch_2.pth')))
+    rest.train()
+    assert [name for name, _ in seen] == [name for name, _ in all_seen[12:]] != [name for name, _ in all_seen[:6]]
+    assert not all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(seen, all_seen[12:], strict=True))
