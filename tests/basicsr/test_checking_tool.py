@@ -241,7 +241,7 @@ def test_other_errors_of_a_step_are_not_about_memory(base, checked, monkeypatch)
         raise RuntimeError('of another kind')
 
     monkeypatch.setattr(DILModel, 'optimize_parameters', wrong)
-    with pytest.raises(OptionError, match=r'a training step fails \(RuntimeError: of another kind\)'):
+    with pytest.raises(OptionError, match=r'a training step fails \(RuntimeError: of another kind, .*py line \d+\)'):
         checked(base)
 
 
