@@ -11,6 +11,40 @@ class OptionError(DILError):
     """An option in a YAML file or on the command line is wrong."""
 
 
+class UnknownOption(OptionError):
+    """An option that nothing reads.
+
+    Args:
+        message: Names it.
+        block: Where it stands, as in ``train.dil``; '' is the top level.
+        concerns: The full key of the option, and of those that may have been meant and then are missing.
+    """
+
+    def __init__(self, message: str = '', block: str = '', concerns: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.block = block
+        self.concerns = concerns
+
+
+class MissingOption(UnknownOption):
+    """An option that is not there. The arguments are those of UnknownOption; ``block`` is the innermost that is."""
+
+
+class SeveralErrors(OptionError):
+    """Mistakes that were found together; its text has a line for each, all of which tools begin alike.
+
+    Args:
+        errors: The errors, at least two.
+    """
+
+    def __init__(self, errors: tuple[DILError, ...] = ()) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+    def __str__(self) -> str:
+        return '\nerror: '.join(map(str, self.errors))
+
+
 class NumericalError(DILError):
     """A training has come to losses or gradients that are not finite."""
 

@@ -5,11 +5,12 @@ import sys
 from collections.abc import Iterator
 
 from dil_plugin.errors import DILError
+from dil_plugin.mistakes import each
 
 
 @contextlib.contextmanager
 def errors_in_one_line(interrupted: str = 'interrupted') -> Iterator[None]:
-    """Exits with status 2 and a message where the user's options or data are at fault, 130 after Ctrl-C.
+    """Exits with status 2 and a line for each mistake where the user's options or data are at fault, 130 after Ctrl-C.
 
     Args:
         interrupted: What to say after Ctrl-C.
@@ -17,7 +18,8 @@ def errors_in_one_line(interrupted: str = 'interrupted') -> Iterator[None]:
     try:
         yield
     except DILError as error:
-        sys.stderr.write(f'error: {message(error)}\n')
+        for one in each(error):
+            sys.stderr.write(f'error: {message(one)}\n')
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write(f'{interrupted}\n')

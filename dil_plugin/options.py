@@ -5,14 +5,17 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
-from dil_plugin.errors import OptionError
+from dil_plugin.errors import MissingOption, OptionError, UnknownOption
+from dil_plugin.mistakes import Mistakes, raise_all
 
 T = TypeVar('T')
+
+TOP_LEVEL = 'the top level'
 
 _LARGEST = 3.4e38
 
@@ -29,11 +32,17 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     return nearest(name, names) + f'allowed: {", ".join(names)}'
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The nearest of some names, ready to go before what comes next: ``"did you mean 'hvp'? "``; empty if none is."""
+def nearest_name(name: str, names: Iterable[str]) -> str | None:
+    """The one of the names that is like ``name``, None where none is."""
     lower = {one.lower(): one for one in names}
     near = difflib.get_close_matches(name.lower(), lower, n=1)
-    return f"did you mean '{lower[near[0]]}'? " if near else ''
+    return lower[near[0]] if near else None
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The nearest of some names, ready to go before what comes next: ``"did you mean 'hvp'? "``; empty if none is."""
+    near = nearest_name(name, names)
+    return f"did you mean '{near}'? " if near else ''
 
 
 def convert(raw: Any, cls: type[T], key: str) -> T:
@@ -53,41 +62,122 @@ def convert(raw: Any, cls: type[T], key: str) -> T:
     """
     if not isinstance(raw, Mapping):
         raise OptionError(f'{key}: expected a block of options, got {raw!r}')
-    refuse_unknown(raw, cls, key)
-    _refuse_infinite(raw, key)
-    try:
-        return msgspec.convert(raw, cls)
-    except msgspec.ValidationError as error:
-        raise OptionError(explain(str(error), raw, cls, key)) from None
+    mistakes = Mistakes()
+    with mistakes:
+        refuse_unknown(raw, cls, key)
+    with mistakes:
+        check_known(raw, cls, key)
+    mistakes.end()
+    return msgspec.convert(raw, cls)
 
 
 def refuse_unknown(raw: Mapping[str, Any], cls: Any, key: str) -> None:
-    """Raises OptionError for an option that the class does not have, in the block or in one inside of it."""
-    struct = _struct_for(cls, raw)
-    if struct is None:
-        return
-    config = struct.__struct_config__
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
-    allowed = set(fields) | ({config.tag_field} if config.tag_field else set())
-    for name, value in raw.items():
+    """Raises OptionError for options that the class does not have, in the block or in those inside of it."""
+    raise_all(_unknown(raw, cls, key))
+
+
+def _unknown(raw: Mapping[str, Any], cls: Any, key: str) -> Iterator[OptionError]:
+    fields, tag = _fields(cls, raw)
+    allowed = set(fields) | tag
+    for name, value in raw.items() if allowed else ():
         if name not in allowed:
-            raise OptionError(f"{key}: unknown option '{name}'; {did_you_mean(str(name), allowed)}")
-        if isinstance(value, Mapping) and name in fields:
-            refuse_unknown(value, fields[name], f'{key}.{name}')
+            yield unknown_option(key, str(name), allowed)
+        elif isinstance(value, Mapping) and name in fields:
+            yield from _unknown(value, fields[name], f'{key}.{name}')
         for k, item in enumerate(value if isinstance(value, list) and name in fields else ()):
             if isinstance(item, Mapping):
-                refuse_unknown(item, _item(fields[name]), f'{key}.{name}[{k}]')
+                yield from _unknown(item, _item(fields[name]), f'{key}.{name}[{k}]')
 
 
-def _refuse_infinite(raw: Any, key: str) -> None:
+def unknown_option(key: str, name: str, allowed: Iterable[str], places: Iterable[str] = (),
+                   of: str = '') -> UnknownOption:
+    """The error for an option that a block does not have.
+
+    Args:
+        key: Where the block stands.
+        name: What it has not.
+        allowed: What it has.
+        places: Other blocks that have it; ``TOP_LEVEL`` is one.
+        of: What the block's ``type`` names.
+    """
+    places, allowed = list(places), list(allowed)
+    rest = f'{nearest(name, allowed)}it belongs to {" or ".join(places)}' if places else did_you_mean(name, allowed)
+    concerns = [f'{key}.{one}' for one in (name, nearest_name(name, allowed)) if one is not None]
+    concerns += [f'{place}.{name}' for place in places]
+    concerns = [one.removeprefix(TOP_LEVEL).lstrip('.') for one in concerns]
+    whose = f' of {of}' if of else ''
+    return UnknownOption(f"{key}: unknown option '{name}'{whose}; {rest}", key, tuple(concerns))
+
+
+def check_known(raw: Mapping[str, Any], cls: Any, key: str) -> None:
+    """Raises OptionError for all options of a block that are wrong or missing; those that are unknown are left out.
+
+    Args:
+        raw: The block as the YAML loader gave it.
+        cls: The struct class.
+        key: Where the block stands.
+    """
+    known = _known(raw, cls)
+    errors = list(_wrong(known, cls, key, known, cls, ''))
+    if not errors and known == raw:
+        try:
+            msgspec.convert(raw, cls)
+        except msgspec.ValidationError as error:  # lies between options
+            errors = [OptionError(explain(str(error), raw, cls, key))]
+    raise_all(errors)
+
+
+def _known(raw: Any, hint: Any) -> Any:
+    """The block without options that its class, or that of a block inside of it, does not have."""
+    if isinstance(raw, list):
+        return [_known(item, _item(hint)) for item in raw]
+    fields, tag = _fields(hint, raw) if isinstance(raw, Mapping) else ({}, set())
+    return {name: _known(raw[name], fields.get(name)) for name in raw if name in fields or name in tag} \
+        if fields else raw
+
+
+def _wrong(raw: Mapping[str, Any], hint: Any, key: str, whole: Mapping[str, Any], cls: Any,
+           path: str) -> Iterator[OptionError]:
+    """What is wrong with each option of a block that stands at ``path`` of the whole one, and what is missing."""
+    struct = _struct_for(hint, raw)
+    for field in msgspec.structs.fields(struct) if struct is not None else ():
+        name, place = field.encode_name, f'{path}.{field.encode_name}'
+        if name not in raw:
+            if field.required:
+                where = f' - at `${path}`' if path else ''
+                text = explain(f'Object missing required field `{name}`{where}', whole, cls, key)
+                yield MissingOption(text, f'{key}{path}', (f'{key}{place}'.lstrip('.'), ))
+            continue
+        found = list(_infinite(raw[name], f'{key}{place}'))
+        if not found and isinstance(raw[name], Mapping):
+            found = list(_wrong(raw[name], field.type, key, whole, cls, place))
+        yield from found
+        if not found:
+            try:
+                msgspec.convert({name: raw[name]}, msgspec.defstruct('One', [(name, field.type)]))
+            except msgspec.ValidationError as error:
+                what, at, rest = str(error).rpartition(' - at `')
+                yield OptionError(explain(f'{what}{at}{rest.replace("$", f"${path}", 1)}', whole, cls, key))
+
+
+def _fields(hint: Any, raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """The types of the options of the class that ``raw`` is meant for, and the option that chooses it."""
+    struct = _struct_for(hint, raw)
+    if struct is None:
+        return {}, set()
+    tag = struct.__struct_config__.tag_field
+    return {field.encode_name: field.type for field in msgspec.structs.fields(struct)}, {tag} if tag else set()
+
+
+def _infinite(raw: Any, key: str) -> Iterator[OptionError]:
     """No option has a use for a number that is not finite in float32, and ``Meta(ge=0)`` lets it pass."""
     if isinstance(raw, float) and not math.isfinite(raw):
-        raise OptionError(f'{key}: Expected a finite number; got {raw!r}')
-    if isinstance(raw, float) and abs(raw) > _LARGEST:
-        raise OptionError(f'{key}: Expected a number of at most {_LARGEST:.2g}, the largest of float32; got {raw!r}')
+        yield OptionError(f'{key}: Expected a finite number; got {raw!r}')
+    elif isinstance(raw, float) and abs(raw) > _LARGEST:
+        yield OptionError(f'{key}: Expected a number of at most {_LARGEST:.2g}, the largest of float32; got {raw!r}')
     items = raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, list | tuple) else ()
     for name, value in items:
-        _refuse_infinite(value, f'{key}[{name}]' if not isinstance(raw, Mapping) else f'{key}.{name}')
+        yield from _infinite(value, f'{key}[{name}]' if not isinstance(raw, Mapping) else f'{key}.{name}')
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

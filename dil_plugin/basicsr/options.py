@@ -19,7 +19,7 @@ from dil_plugin.basicsr.checks.prefetching import complete_prefetching
 from dil_plugin.basicsr.checks.pretrained import check_pretrained, complete_param_key
 from dil_plugin.basicsr.checks.required_options import MODEL, check_names, check_required, check_values
 from dil_plugin.basicsr.checks.step_options import check_step_options
-from dil_plugin.basicsr.data.amounts import check_batches, check_metric_sizes
+from dil_plugin.basicsr.data.amounts import check_batches, check_metric_sizes, check_workers
 from dil_plugin.basicsr.data.basicsr_sets import (
     check_basicsr_set,
     check_normalisation,
@@ -29,7 +29,7 @@ from dil_plugin.basicsr.data.basicsr_sets import (
     restores_images,
 )
 from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
-from dil_plugin.basicsr.data.options import parse_dataset_options
+from dil_plugin.basicsr.data.options import NO_OPTIONS, parse_dataset_options, refuse_options_of_others
 from dil_plugin.basicsr.data.paired_images import PAIRS, check_paired_images, check_skipping
 from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
@@ -37,10 +37,12 @@ from dil_plugin.basicsr.resuming.training_states import DrawnSeed
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
 from dil_plugin.basicsr.yaml_options.layout import misplaced, seed_given
 from dil_plugin.basicsr.yaml_options.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
+from dil_plugin.basicsr.yaml_options.relations import check_relations
 from dil_plugin.distortions import DistortionSet, parse_distortions, scaling_entry
-from dil_plugin.errors import DILError, OptionError
+from dil_plugin.errors import DILError, MissingOption, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
 from dil_plugin.missing_files import no_such
+from dil_plugin.mistakes import Mistakes, raise_all
 from dil_plugin.options import did_you_mean
 from dil_plugin.sampling import PairedSets, build_sampler
 
@@ -71,8 +73,8 @@ def reading_options() -> Iterator[None]:
     except KeyError as error:
         raise OptionError(f'the options have no key {error} (needed by BasicSR, or named in --force_yml)') from None
     except (AttributeError, TypeError) as error:
-        where = misplaced(sys.argv) or str(error)
-        raise OptionError(f'-opt or --force_yml: not laid out as BasicSR expects ({where})') from None
+        raise_all(OptionError(f'-opt or --force_yml: not laid out as BasicSR expects ({where})')
+                  for where in misplaced(sys.argv) or [str(error)])
 
 
 def read_yaml(path: str) -> dict[str, Any]:
@@ -83,14 +85,17 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 def check_forced_keys(raw: Mapping[str, Any], entries: list[str]) -> None:
     """Raises OptionError where ``--force_yml`` names a key that the YAML does not have: BasicSR would ignore it."""
+    mistakes = Mistakes()
     for entry in entries:
         block: Any = raw
         for name in entry.split('=')[0].strip().split(':'):
             if not isinstance(block, Mapping) or name not in block:
                 keys = [str(key) for key in block] if isinstance(block, Mapping) else []
                 known = did_you_mean(name, keys)
-                raise OptionError(f"--force_yml {entry}: the YAML has no key '{name}' there; {known}")
+                mistakes.add(OptionError(f"--force_yml {entry}: the YAML has no key '{name}' there; {known}"))
+                break
             block = block[name]
+    mistakes.end()
 
 
 def complete_options(opt: dict[str, Any]) -> None:
@@ -103,42 +108,107 @@ def complete_options(opt: dict[str, Any]) -> None:
         OptionError: Something is unknown, wrong or missing; the message names the key, the value and what is allowed.
     """
     _draw_missing_seed(opt)
-    import_modules(opt)
-    ours = opt.get('model_type') == MODEL
+    mistakes = Mistakes()
+    with mistakes:
+        import_modules(opt)
+    ours, training = opt.get('model_type') == MODEL, bool(opt['is_train'])
     if ours:
-        refuse_unknown_options(opt)
-    check_required(opt)
-    check_names(opt)
-    _check_device(opt)
-    check_values(opt)
-    check_blocks_of_basicsr(opt)
-    if not opt['is_train']:
-        complete_param_key(opt)
-    if opt['is_train']:
+        with mistakes:
+            refuse_unknown_options(opt)
+    with mistakes:
+        check_required(opt)
+    if mistakes.spare('custom_imports'):
+        with mistakes:
+            check_names(opt)
+    if not mistakes.spare('model_type'):
+        mistakes.end()  # all else depends on it
+    for check in (_check_device, check_values, check_blocks_of_basicsr):
+        with mistakes:
+            check(opt)
+    if not training:
+        with mistakes:
+            complete_param_key(opt)
+    if training and isinstance(opt.get('logger'), dict):
         opt['logger'].setdefault('use_tb_logger', False)  # BasicSR's loggers ask for it
-    if ours and opt['is_train']:
-        take_flat_options(opt)
-        dil, distortions = parse_training_options(opt)
-        expected = opt.get('scale', 1)
-        if isinstance(distortions, DistortionSet) and distortions.scale != expected:
-            raise OptionError(f'scale: {expected}, but the confounders of the distortions block divide the resolution '
-                              f'by {distortions.scale}; allowed: scale: {distortions.scale} at the top level, or '
-                              f'{scaling_entry(opt["distortions"], expected)}')
-        _check_batch_size(opt, dil, distortions)
-        _check_use_of_pairs(opt, dil)
-    elif opt['is_train'] and 'dil' in (opt.get('train') or {}):
+    dil, distortions = _check_method(opt, mistakes) if ours and training else (None, None)
+    if training and not ours and 'dil' in (opt.get('train') or {}):
         sys.stderr.write(f'Warning: train.dil has no effect with model_type {opt.get("model_type")} (only {MODEL}).\n')
     for name, dataset in opt['datasets'].items():
-        _check_data(opt, name, dataset, ours)
-    if opt['is_train'] and not ours:
-        warn_of_the_start(opt)
+        _check_data_or_block(opt, name, dataset, mistakes)
+    if training and not ours:
+        with mistakes:
+            warn_of_the_start(opt)
     if ours:
-        check_blocks(opt)
-        if opt['is_train']:
+        for check_with in (check_blocks, check_relations):
+            with mistakes:
+                check_with(opt, mistakes.spare)
+        _check_run(opt, dil, distortions, mistakes)
+    mistakes.end()
+
+
+def _check_method(opt: dict[str, Any], mistakes: Mistakes) -> tuple[DILOptions | None,
+                                                                    DistortionSet | PairedSets | None]:
+    """Checks ``train.dil`` and the confounders, each for itself and together; returns those that are right."""
+    dil, distortions = None, None
+    if mistakes.spare('distortions', 'custom_imports'):
+        with mistakes:
+            take_flat_options(opt)
+    if mistakes.spare('train.dil'):
+        with mistakes:
+            dil = _parse_dil(opt)
+    if mistakes.spare('distortions', 'datasets.train.type', 'datasets.train.confounders', 'custom_imports'):
+        with mistakes:
+            distortions = _parse_confounders(opt)
+    expected = opt.get('scale', 1)
+    if isinstance(distortions, DistortionSet) and mistakes.spare('scale') and distortions.scale != expected:
+        mistakes.add(OptionError(f'scale: {expected}, but the confounders of the distortions block divide the '
+                                 f'resolution by {distortions.scale}; allowed: scale: {distortions.scale} at the top '
+                                 f'level, or {scaling_entry(opt["distortions"], expected)}'))
+    if dil is not None and distortions is not None and mistakes.spare('datasets.train.batch_size_per_gpu'):
+        with mistakes:
+            _check_batch_size(opt, dil, distortions)
+    if dil is not None:
+        with mistakes:
+            _check_use_of_pairs(opt, dil)
+    return dil, distortions
+
+
+def _check_data_or_block(opt: Mapping[str, Any], name: str, dataset: Any, mistakes: Mistakes) -> None:
+    """Checks a data set; where something is wrong with its options, or with what it takes, what can be told then."""
+    key, ours, kind = f'datasets.{name}', opt.get('model_type') == MODEL, dataset.get('type')
+    takes = ['scale', 'manual_seed', 'gt_usm', 'gt_size'] if kind in (DATASET, PAIRED_DATASET) else []
+    made_of = ['distortions'] if kind == DATASET and dataset.get('distortions') is None else []
+    if kind in NO_OPTIONS:
+        with mistakes:
+            refuse_options_of_others(dataset, kind, key)
+    if ours or kind == DATASET or of_basicsr(kind):
+        with mistakes:
+            check_roots(key, dataset)
+    if mistakes.spare(key, 'custom_imports', *takes, *made_of):
+        with mistakes:
+            _check_data(opt, name, dataset, ours)
+    elif kind == DATASET and mistakes.spare(*takes):
+        with mistakes:
+            parse_dataset_options(dataset, key)
+
+
+def _check_run(opt: Mapping[str, Any], dil: DILOptions | None, distortions: DistortionSet | PairedSets | None,
+               mistakes: Mistakes) -> None:
+    """Checks what takes options that are right: how a step is computed, the network, its weights."""
+    if dil is not None and distortions is not None \
+            and mistakes.spare('train.total_iter', 'train.accum_iter', 'train.amp', 'train.ema_decay', 'network_g'):
+        with mistakes:
             check_step_options(opt, dil, build_sampler(dil, distortions).erm_steps if dil.variant == 'erm' else 1)
+    if opt['is_train'] and mistakes.spare('val', 'datasets'):
+        with mistakes:
             check_kept_best(opt)
-        check_network(opt)
-        check_pretrained(opt)
+    if mistakes.spare('network_g', 'custom_imports'):
+        if mistakes.spare('scale', 'num_gpu', 'gt_size', 'datasets.train.gt_size'):
+            with mistakes:
+                check_network(opt)
+        if mistakes.spare('path', 'network_g'):
+            with mistakes:
+                check_pretrained(opt)
 
 
 def _draw_missing_seed(opt: dict[str, Any]) -> None:
@@ -155,6 +225,7 @@ def _check_data(opt: Mapping[str, Any], name: str, dataset: dict[str, Any], ours
     """Checks a data set's block and what lies in its folders, and completes the block."""
     key, kind, images = f'datasets.{name}', dataset.get('type'), 0
     check_skipping(key, dataset)
+    check_workers(key, dataset)
     complete_defaults(dataset, opt.get('scale', 1))
     if of_basicsr(kind) and (ours or restores_images(opt)):
         measured = dataset['phase'] != 'train' or ours
@@ -185,17 +256,25 @@ def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, Distorti
     Raises:
         OptionError: A block is missing or wrong.
     """
+    return _parse_dil(opt), _parse_confounders(opt)
+
+
+def _parse_dil(opt: Mapping[str, Any]) -> DILOptions:
     if 'dil' not in (opt.get('train') or {}):
-        raise OptionError('train.dil: the block is missing; model_type DILModel needs it, as in '
-                          'dil: {variant: sf, inner: {type: Adam, lr: 0.0001}}')
+        raise MissingOption('train.dil: the block is missing; model_type DILModel needs it, as in '
+                            'dil: {variant: sf, inner: {type: Adam, lr: 0.0001}}', 'train', ('train.dil', ))
+    return parse_dil_options(opt['train']['dil'])
+
+
+def _parse_confounders(opt: Mapping[str, Any]) -> DistortionSet | PairedSets:
     train = opt['datasets'].get('train') or {}
     if train.get('type') == PAIRED_DATASET:
         _, sets = parse_paired_options(train, 'datasets.train')
-        return parse_dil_options(opt['train']['dil']), PairedSets(tuple(one.name for one in sets))
+        return PairedSets(tuple(one.name for one in sets))
     if opt.get('distortions') is None:
-        raise OptionError('distortions: the block is missing; DILModel makes the counterfactuals from it, as in '
-                          '- {type: GaussianNoise, sigma: [5, 10, 15, 20]}')
-    return parse_dil_options(opt['train']['dil']), parse_distortions(opt['distortions'])
+        raise MissingOption('distortions: the block is missing; DILModel makes the counterfactuals from it, as in '
+                            '- {type: GaussianNoise, sigma: [5, 10, 15, 20]}', '', ('distortions', ))
+    return parse_distortions(opt['distortions'])
 
 
 def import_modules(opt: Mapping[str, Any]) -> None:
@@ -209,15 +288,22 @@ def import_modules(opt: Mapping[str, Any]) -> None:
         raise OptionError(f'custom_imports: expected a list of module names, got {names!r}')
     if names and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a tool is started by its path, so its own folder stands there, not the user's
+    mistakes = Mistakes()
     for name in names:
-        if not all(part.isidentifier() for part in name.split('.')):
-            raise OptionError(f"custom_imports: {name!r} is no module's name; allowed: names with dots, without .py, "
-                              'as my_networks for my_networks.py of the current folder')
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise OptionError(f'custom_imports: {name} cannot be imported: {error}; allowed: modules of the current '
-                              'folder or of the Python path') from None
+        with mistakes:
+            _import(name)
+    mistakes.end()
+
+
+def _import(name: str) -> None:
+    if not all(part.isidentifier() for part in name.split('.')):
+        raise OptionError(f"custom_imports: {name!r} is no module's name; allowed: names with dots, without .py, as "
+                          'my_networks for my_networks.py of the current folder')
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise OptionError(f'custom_imports: {name} cannot be imported: {error}; allowed: modules of the current '
+                          'folder or of the Python path') from None
 
 
 def _check_use_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:

@@ -15,6 +15,7 @@ from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
 from dil_plugin.distortions.degrees import host_generator
 from dil_plugin.distortions.distortion_set import DistortionSet
 from dil_plugin.errors import OptionError
+from dil_plugin.mistakes import Mistakes
 from dil_plugin.options import convert
 
 
@@ -156,7 +157,12 @@ def _parse_all(raw: list[Any], key: str) -> list[list[Distortion]]:
         if isinstance(entry, dict) and 'draws' in entry:
             raise OptionError(f'{key}.distortions[{i}].draws: {entry["draws"]!r}; allowed only in the outermost entry, '
                               'which it multiplies')
-    return [DISTORTION_REGISTRY.parse(entry, f'{key}.distortions[{i}]') for i, entry in enumerate(raw)]
+    mistakes, parsed = Mistakes(), []
+    for i, entry in enumerate(raw):
+        with mistakes:
+            parsed.append(DISTORTION_REGISTRY.parse(entry, f'{key}.distortions[{i}]'))
+    mistakes.end()
+    return parsed
 
 
 def _check_some(distortions: tuple[Distortion, ...]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dil_plugin.distortions.base import DISTORTION_REGISTRY, Distortion
 from dil_plugin.errors import OptionError
+from dil_plugin.mistakes import Mistakes
 
 _MOST_DRAWS = 1000
 """Each is a confounder of its own, of which every step takes a batch."""
@@ -135,7 +136,12 @@ def parse_distortions(raw: Any, key: str = 'distortions') -> DistortionSet:
     if isinstance(raw, str | Mapping) or not isinstance(raw, Sequence):
         raise OptionError(f'{key}: expected a list of distortions, as in - {{type: GaussianNoise, sigma: 5}}; '
                           f'got {raw!r}')
-    return DistortionSet([d for i, entry in enumerate(raw) for d in _parse_entry(entry, f'{key}[{i}]')])
+    mistakes, confounders = Mistakes(), []
+    for i, entry in enumerate(raw):
+        with mistakes:
+            confounders += _parse_entry(entry, f'{key}[{i}]')
+    mistakes.end()
+    return DistortionSet(confounders)
 
 
 def _parse_entry(raw: Any, key: str) -> list[Distortion]:

@@ -15,6 +15,7 @@ from dil_plugin.evaluation.protocols import Protocol, load_protocol, parse_proto
 from dil_plugin.evaluation.results import choose_baseline
 from dil_plugin.evaluation.runs import check_runs
 from dil_plugin.missing_files import no_such
+from dil_plugin.mistakes import reworded
 from dil_plugin.options import convert, did_you_mean
 from dil_plugin.yaml_files import read_yaml
 
@@ -106,7 +107,8 @@ def read_options(path: Path | None, given: Mapping[str, Any]) -> ReproduceOption
     try:
         return convert(merged, ReproduceOptions, str(path) if path else 'options')
     except OptionError as error:
-        raise OptionError(_with_flags(str(error), str(path) if path else 'options', given)) from None
+        key = str(path) if path else 'options'
+        raise reworded(error, lambda text: _with_flags(text, key, given)) from None
 
 
 def _with_flags(message: str, key: str, given: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from dil_plugin.basicsr.options import parse_training_options
 from dil_plugin.errors import OptionError
 from dil_plugin.evaluation.output_files import file_stem
 from dil_plugin.learning.options import SECOND_ORDER
+from dil_plugin.mistakes import prefixed
 from dil_plugin.options import did_you_mean
 from dil_plugin.study.image_gradients import StepCost, batch_size_for, step_cost
 from dil_plugin.study.options import Study
@@ -145,7 +146,7 @@ def _size_batch(options: dict[str, Any], rows: int, key: str) -> None:
         size = batch_size_for(options, rows)
         options['datasets'] = merged(options['datasets'], {'train': {'batch_size_per_gpu': size}})
     except OptionError as error:
-        raise OptionError(f'{key}: {error}') from None
+        raise prefixed(error, key) from None
 
 
 def _cell(study: Study, arm: str, group: str, seed: int, budget: float, options: dict[str, Any]) -> Cell:
@@ -157,7 +158,7 @@ def _cell(study: Study, arm: str, group: str, seed: int, budget: float, options:
     except (KeyError, TypeError) as error:
         raise OptionError(f'arms.{where}: the options of the training lack the block {error}') from None
     except OptionError as error:
-        raise OptionError(f'arms.{where}: {error}') from None
+        raise prefixed(error, f'arms.{where}') from None
     if 'ema' in study.evaluate and not options['train'].get('ema_decay'):
         raise OptionError(f'arms.{where}: evaluate has ema, but train.ema_decay is 0; allowed: a number above 0')
     if study.evaluate == ['phi'] and not alphas:

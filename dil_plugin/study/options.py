@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from dil_plugin.distortions import Distortion, parse_distortions
 from dil_plugin.errors import OptionError
+from dil_plugin.mistakes import reworded
 from dil_plugin.options import convert
 from dil_plugin.study.overrides import axis_values
 from dil_plugin.yaml_files import read_yaml
@@ -124,7 +125,7 @@ def read_study(path: Path, given: Mapping[str, Any] | None = None, test_data: st
     try:
         return parse_study(block)
     except OptionError as error:
-        raise OptionError(f'{path}: {str(error).removeprefix("study").lstrip(".: ")}') from None
+        raise reworded(error, lambda text: f'{path}: {text.removeprefix("study").lstrip(".: ")}') from None
 
 
 def parse_study(raw: Any) -> Study:

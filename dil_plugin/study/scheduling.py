@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from dil_plugin.errors import OptionError
+from dil_plugin.mistakes import prefixed
 from dil_plugin.study.cells import ROOT, Cell
 from dil_plugin.study.one_cell import SECONDS, Job
 from dil_plugin.study.options import Study
@@ -69,7 +70,7 @@ class Scheduler:
                     train.parse_options(str(self._folder(cell)), is_train=True)
             except OptionError as error:
                 where = ', '.join(filter(None, (cell.arm, cell.group)))
-                raise OptionError(f'arms.{where} (with base, options and grid): {error}') from None
+                raise prefixed(error, f'arms.{where} (with base, options and grid)') from None
             finally:
                 sys.argv = before
 

@@ -9,6 +9,7 @@ from typing import Any
 from dil_plugin.errors import DataError, DILError, OptionError
 from dil_plugin.evaluation.devices import choose_device
 from dil_plugin.evaluation.tables import Column, markdown_table
+from dil_plugin.mistakes import prefixed
 from dil_plugin.study.cells import Cell, baseline_of, make_cells
 from dil_plugin.study.options import Study, read_study
 from dil_plugin.study.report import write_report
@@ -45,7 +46,7 @@ class StudyRun:
         try:
             self.cells: list[Cell] = make_cells(self.study, train_data)
         except OptionError as error:
-            raise OptionError(f'{file}: {error}') from None
+            raise prefixed(error, str(file)) from None
         self.file = file
         self.output = (output or Path('studies') / file.stem).resolve()
 

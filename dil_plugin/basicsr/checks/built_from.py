@@ -8,7 +8,8 @@ import torch
 
 from dil_plugin.basicsr.yaml_options.registered import SCHEDULERS
 from dil_plugin.errors import OptionError
-from dil_plugin.options import did_you_mean
+from dil_plugin.mistakes import Mistakes, raise_all
+from dil_plugin.options import did_you_mean, unknown_option
 
 _BASICSR = 'basicsr.'
 
@@ -34,13 +35,14 @@ def check_arguments(key: str, block: Mapping[str, Any], cls: Any, given: tuple[s
     named = {name: one for name, one in known.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
     allowed = [name for name in named if name not in given]
     what = str(block['type'])
+    errors: list[OptionError] = []
     if not any(one.kind is one.VAR_KEYWORD for one in known.values()) and known:
-        for name in block:
-            if name != 'type' and name not in allowed:
-                raise OptionError(f"{key}: unknown option '{name}' of {what}; {did_you_mean(str(name), allowed)}")
-    for name in allowed:
-        if named[name].default is inspect.Parameter.empty and name not in block:
-            raise OptionError(f"{key}: option '{name}' is missing; {what} needs it")
+        errors = [unknown_option(key, str(name), allowed, of=what) for name in block
+                  if name != 'type' and name not in allowed]
+    if not errors:
+        errors = [OptionError(f"{key}: option '{name}' is missing; {what} needs it") for name in allowed
+                  if named[name].default is inspect.Parameter.empty and name not in block]
+    raise_all(errors)
 
 
 def check_blocks_of_basicsr(opt: Mapping[str, Any]) -> None:
@@ -57,22 +59,29 @@ def check_blocks_of_basicsr(opt: Mapping[str, Any]) -> None:
     model = MODEL_REGISTRY.get(opt['model_type'])
     if not model.__module__.startswith(_BASICSR):
         return
+    mistakes = Mistakes()
     for key in opt:
         if key.startswith('network_') and isinstance(opt[key], Mapping) and opt[key]:
-            check_arguments(key, opt[key], ARCH_REGISTRY.get(opt[key]['type']))
-    if not opt['is_train'] or not issubclass(model, SRModel):  # StyleGAN2's has blocks of its own
-        return
-    train = opt.get('train') or {}
-    for name in ('optim_g', 'scheduler'):
-        if not isinstance(train.get(name), Mapping) or 'type' not in train[name]:
-            raise OptionError(f'train.{name}: expected a block of options with a type, got {train.get(name)!r}')
-    for name in ('pixel_opt', 'perceptual_opt'):
-        if train.get(name):
-            check_arguments(f'train.{name}', train[name], LOSS_REGISTRY.get(train[name]['type']))
-    for name, block in train.items():
-        if name.startswith('optim_') and isinstance(block, Mapping):
-            _try_optimizer(f'train.{name}', block, model)
-    _check_scheduler(train['scheduler'])
+            with mistakes:
+                check_arguments(key, opt[key], ARCH_REGISTRY.get(opt[key]['type']))
+    if opt['is_train'] and issubclass(model, SRModel):  # StyleGAN2's has blocks of its own
+        train = opt.get('train') or {}
+        for name in ('optim_g', 'scheduler'):
+            if not isinstance(train.get(name), Mapping) or 'type' not in train[name]:
+                mistakes.add(OptionError(f'train.{name}: expected a block of options with a type, got '
+                                         f'{train.get(name)!r}'))
+        for name in ('pixel_opt', 'perceptual_opt'):
+            if train.get(name):
+                with mistakes:
+                    check_arguments(f'train.{name}', train[name], LOSS_REGISTRY.get(train[name]['type']))
+        for name, block in train.items():
+            if name.startswith('optim_') and isinstance(block, Mapping) and mistakes.spare(f'train.{name}'):
+                with mistakes:
+                    _try_optimizer(f'train.{name}', block, model)
+        if mistakes.spare('train.scheduler'):
+            with mistakes:
+                _check_scheduler(train['scheduler'])
+    mistakes.end()
 
 
 def _try_optimizer(key: str, block: Mapping[str, Any], model: Any) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from dil_plugin.basicsr.checks.built_from import check_arguments
 from dil_plugin.basicsr.yaml_options.registered import METRICS, PERCEPTUAL_LOSSES, PIXEL_LOSSES
 from dil_plugin.errors import OptionError
+from dil_plugin.mistakes import Mistakes
 from dil_plugin.options import did_you_mean
 
 _WITHOUT_TARGETS = 'SingleImageDataset'
@@ -39,17 +40,23 @@ def check_losses_and_metrics(opt: Mapping[str, Any]) -> None:
     from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
     judged = _module(MODEL_REGISTRY.get(opt['model_type'])).startswith(('basicsr.', 'dil_plugin.'))
     train = opt.get('train') or {}
+    mistakes = Mistakes()
     for name, kind in (('pixel_opt', _PIXEL), ('perceptual_opt', _PERCEPTUAL)):
         if train.get(name):
-            _check(f'train.{name}', train[name], LOSS_REGISTRY, kind, judged)
+            with mistakes:
+                _check(f'train.{name}', train[name], LOSS_REGISTRY, kind, judged)
     metrics = (opt.get('val') or {}).get('metrics') or {}
     if not isinstance(metrics, Mapping):
-        raise OptionError('val.metrics: expected metrics by name, as in psnr: {type: calculate_psnr, crop_border: 0}, '
-                          f'got {metrics!r}')
+        mistakes.add(OptionError('val.metrics: expected metrics by name, as in psnr: {type: calculate_psnr, '
+                                 f'crop_border: 0}}, got {metrics!r}'))
+        metrics = {}
     for name, metric in metrics.items():
-        _check(f'val.metrics.{name}', metric, METRIC_REGISTRY, _METRIC, judged)
-    if judged:
-        _check_targets(opt, metrics, METRIC_REGISTRY)
+        with mistakes:
+            _check(f'val.metrics.{name}', metric, METRIC_REGISTRY, _METRIC, judged)
+    if judged and mistakes.spare('val.metrics'):
+        with mistakes:
+            _check_targets(opt, metrics, METRIC_REGISTRY)
+    mistakes.end()
 
 
 def _check(key: str, block: Any, registry: Any, kind: _Kind, judged: bool) -> None:

@@ -1,11 +1,12 @@
 """What any run needs, and the kinds and names of what stands at the top of a YAML; checked before all else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dil_plugin.basicsr.checks.losses_and_metrics import check_losses_and_metrics
 from dil_plugin.basicsr.yaml_options.relations import check_name, check_registered
-from dil_plugin.errors import OptionError
+from dil_plugin.errors import MissingOption, OptionError
+from dil_plugin.mistakes import Mistakes, raise_all
 from dil_plugin.options import did_you_mean
 
 MODEL = 'DILModel'
@@ -30,51 +31,75 @@ def value_of(opt: Mapping[str, Any], key: str) -> Any:
 
 def check_required(opt: Mapping[str, Any]) -> None:
     """Raises OptionError for an option that is missing or is of a kind with which nothing can be begun."""
-    _check_top_level(opt)
-    training = opt['is_train']
-    for key in _PIPELINE[training] + (_OURS[training] if opt.get('model_type') == MODEL else []):
-        if value_of(opt, key) is None:
-            raise OptionError(f'{key}: missing; BasicSR needs it')
-
-
-def _check_top_level(opt: Mapping[str, Any]) -> None:
-    ours, scale, gpus = opt.get('model_type') == MODEL, opt.get('scale', 1), opt['num_gpu']
+    mistakes = Mistakes()
+    training, ours = opt['is_train'], opt.get('model_type') == MODEL
     if ours:
-        check_name(opt)
+        with mistakes:
+            check_name(opt)
+    with mistakes:
+        raise_all(_wrong_at_the_top(opt, ours))
+    with mistakes:
+        raise_all(_missing(opt, _PIPELINE[training] + (_OURS[training] if ours else [])))
+    mistakes.end()
+
+
+def _missing(opt: Mapping[str, Any], keys: Iterable[str]) -> Iterator[MissingOption]:
+    """Of a block that is missing as a whole the first of its options alone."""
+    said = set()
+    for key in keys:
+        names = key.split('.')
+        absent = next((n for n in range(1, len(names) + 1) if value_of(opt, '.'.join(names[:n])) is None), None)
+        if absent is not None and (what := '.'.join(names[:absent])) not in said:
+            said.add(what)
+            yield MissingOption(f'{key}: missing; BasicSR needs it', '.'.join(names[:absent - 1]), (what, ))
+
+
+def _wrong_at_the_top(opt: Mapping[str, Any], ours: bool) -> Iterator[OptionError]:
+    scale, gpus = opt.get('scale', 1), opt['num_gpu']
     if not isinstance(opt['manual_seed'], int) or not 0 <= opt['manual_seed'] < 2**32:
-        raise OptionError(f"manual_seed: got {opt['manual_seed']!r}; allowed: whole numbers between 0 and 2**32 - 1, ~")
+        yield OptionError(f"manual_seed: got {opt['manual_seed']!r}; allowed: whole numbers between 0 and 2**32 - 1, ~")
     if ours and (isinstance(scale, bool) or not isinstance(scale, int) or scale < 1):
-        raise OptionError(f'scale: expected a whole number >= 1, got {scale!r} (clean size divided by distorted size)')
+        yield OptionError(f'scale: expected a whole number >= 1, got {scale!r} (clean size divided by distorted size)')
     if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 0:
-        raise OptionError(f'num_gpu: expected a whole number >= 0 or auto, got {gpus!r}')
+        yield OptionError(f'num_gpu: expected a whole number >= 0 or auto, got {gpus!r}')
 
 
 def check_names(opt: Mapping[str, Any]) -> None:
     """Raises OptionError for a type that nothing is registered by."""
     from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
 
+    mistakes = Mistakes()
+
     def check(key: str, block: Any, registry: Any) -> None:
-        if not isinstance(block, Mapping):
-            raise OptionError(f'{key}: expected a block of options with a type, got {block!r}')
-        check_type(f'{key}.type', block.get('type'), registry)
+        if isinstance(block, Mapping):
+            check_type(f'{key}.type', block.get('type'), registry)
+        else:
+            mistakes.add(OptionError(f'{key}: expected a block of options with a type, got {block!r}'))
 
     def check_type(key: str, name: Any, registry: Any) -> None:
         known = [known_name.removesuffix('_basicsr') for known_name, _ in registry]  # BasicSR finds them by either
         if str(name).removesuffix('_basicsr') not in known:
-            raise OptionError(f'{key}: unknown name {name!r}; {did_you_mean(str(name), known)}')
+            mistakes.add(OptionError(f'{key}: unknown name {name!r}; {did_you_mean(str(name), known)}'))
 
     check_type('model_type', opt.get('model_type'), MODEL_REGISTRY)
     for name, dataset in opt['datasets'].items():
         check(f'datasets.{name}', dataset, DATASET_REGISTRY)
     for key in (k for k in opt if k.startswith('network_') and opt[k]):
         check(key, opt[key], ARCH_REGISTRY)
-    if opt['is_train'] and opt['model_type'] == MODEL:
-        check_registered(opt)
-    check_losses_and_metrics(opt)
+    if opt['is_train'] and opt.get('model_type') == MODEL and opt.get('train'):
+        with mistakes:
+            check_registered(opt)
+    with mistakes:
+        check_losses_and_metrics(opt)
+    mistakes.end()
 
 
 def check_values(opt: Mapping[str, Any]) -> None:
     """Raises OptionError for a number of iterations, or a switch, that BasicSR would stumble over in the run."""
+    raise_all(_wrong_values(opt))
+
+
+def _wrong_values(opt: Mapping[str, Any]) -> Iterator[OptionError]:
     ours = opt.get('model_type') == MODEL
     if opt['is_train']:
         positive = ['train.total_iter', 'logger.print_freq', 'logger.save_checkpoint_freq']
@@ -84,12 +109,18 @@ def check_values(opt: Mapping[str, Any]) -> None:
             value = value_of(opt, key)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float('inf'):
                 hint = f' (YAML reads {value} as text: write !!float {value})' if isinstance(value, str) else ''
-                raise OptionError(f'{key}: expected a number > 0, got {value!r}{hint}')
-            if ours and key != 'train.optim_g.lr' and value != int(value):
-                raise OptionError(f'{key}: expected a whole number > 0 of iterations, got {value!r}')
-        if ours and not opt['train'].get('pixel_opt') and not opt['train'].get('perceptual_opt'):
-            raise OptionError('train.pixel_opt: missing; give it, as in {type: L1Loss}, or train.perceptual_opt')
+                yield _refused(key, value, f'{key}: expected a number > 0, got {value!r}{hint}')
+            elif ours and key != 'train.optim_g.lr' and value != int(value):
+                yield OptionError(f'{key}: expected a whole number > 0 of iterations, got {value!r}')
+        if ours and not any(value_of(opt, f'train.{name}') for name in ('pixel_opt', 'perceptual_opt')):
+            yield MissingOption('train.pixel_opt: missing; give it, as in {type: L1Loss}, or train.perceptual_opt',
+                                'train', ('train.pixel_opt', ))
     if not isinstance(opt.get('gt_usm') or False, bool):
-        raise OptionError(f"gt_usm: expected true or false, got {opt['gt_usm']!r}")
+        yield OptionError(f"gt_usm: expected true or false, got {opt['gt_usm']!r}")
     if opt.get('val') and not isinstance(opt['val'].get('save_img'), bool):
-        raise OptionError(f"val.save_img: expected true or false, got {opt['val'].get('save_img')!r}")
+        value = opt['val'].get('save_img')
+        yield _refused('val.save_img', value, f'val.save_img: expected true or false, got {value!r}')
+
+
+def _refused(key: str, value: Any, text: str) -> OptionError:
+    return OptionError(text) if value is not None else MissingOption(text, key.rpartition('.')[0], (key, ))

@@ -1,4 +1,4 @@
-"""Whether there are images enough for a batch, and whether they are large enough for the metrics."""
+"""Whether there are images enough for a batch, workers to keep, and images large enough for the metrics."""
 
 import math
 from collections.abc import Mapping
@@ -25,6 +25,15 @@ def check_batches(opt: Mapping[str, Any], images: int) -> None:
     if math.ceil(images * ratio / ranks) < size:
         raise OptionError(f'datasets.train.dataset_enlarge_ratio: {ratio} times {images} images are less than one '
                           f'batch of {size * ranks}; give at least {-(-size * ranks // images)}')
+
+
+def check_workers(key: str, dataset: Mapping[str, Any]) -> None:
+    """Raises OptionError where workers are to be kept and there are none, with which no data loader is made."""
+    train = dataset.get('phase') == 'train'
+    if dataset.get('persistent_workers') and not (train and dataset.get('num_worker_per_gpu')):
+        number = dataset.get('num_worker_per_gpu') if train else '0 in validation, whatever it says'
+        raise OptionError(f'{key}.persistent_workers: true, but num_worker_per_gpu is {number}; allowed: false'
+                          + (', or num_worker_per_gpu >= 1' if train else ''))
 
 
 def check_metric_sizes(opt: Mapping[str, Any], key: str, paths: list[str], root: str, backend: str) -> None:

@@ -4,13 +4,14 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dil_plugin.basicsr.data.folders import require_lmdb, require_records, require_store
 from dil_plugin.basicsr.data.image_list import no_folder, text_lines
-from dil_plugin.errors import DataError, OptionError
+from dil_plugin.errors import DataError, DILError, OptionError
 from dil_plugin.missing_files import no_such
+from dil_plugin.mistakes import raise_all
 
 BASICSR = 'basicsr.'
 _GIVEN = {'name', 'type', 'phase', 'scale'}
@@ -141,16 +142,20 @@ def check_roots(key: str, dataset: Mapping[str, Any]) -> None:
         DataError: A ``dataroot_…`` or list of images that is given does not exist.
         OptionError: One that should be a path is none.
     """
+    raise_all(_absent(key, dataset))
+
+
+def _absent(key: str, dataset: Mapping[str, Any]) -> Iterator[DILError]:
     for name, value in dataset.items():
         is_root = name.startswith('dataroot')
         if value is None or not (is_root or name in ('meta_info_file', 'meta_info')):
             continue
         if not isinstance(value, str):
-            raise OptionError(f'{key}.{name}: expected a path, got {value!r}')
-        if is_root and not os.path.isdir(value):
-            raise DataError(f'{key}.{name}: {no_folder(value)}')
-        if not is_root and not os.path.isfile(value):
-            raise DataError(f'{key}.{name}: {no_such(value)}')
+            yield OptionError(f'{key}.{name}: expected a path, got {value!r}')
+        elif is_root and not os.path.isdir(value):
+            yield DataError(f'{key}.{name}: {no_folder(value)}')
+        elif not is_root and not os.path.isfile(value):
+            yield DataError(f'{key}.{name}: {no_such(value)}')
 
 
 def _check_lmdb(root: str, key: str, listed: bool) -> None:

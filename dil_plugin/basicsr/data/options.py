@@ -1,13 +1,14 @@
 """The options that our data sets share, and those of a DistortionAugmentedDataset block."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from dil_plugin.distortions.filtering import USM_MIN_SIZE
 from dil_plugin.errors import OptionError
+from dil_plugin.mistakes import Mistakes, raise_all
 from dil_plugin.options import convert
 
 Count = Annotated[int, Meta(ge=0)]
@@ -27,15 +28,17 @@ class LoaderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                                   'needs it.')] = 64
     use_hflip: Annotated[bool, Meta(description='Random horizontal flips.')] = True
     use_rot: Annotated[bool, Meta(description='Random rotations by multiples of 90 degrees.')] = True
-    seed: Annotated[Seed, Meta(description='Seeds the draws (patches, confounders). Default: manual_seed in '
-                                'training, 0 in validation and testing.')] = 0
+    seed: Annotated[Seed, Meta(description='Seeds the draws (patches, confounders) of our data sets. Default: '
+                                'manual_seed in training, 0 in validation and testing.')] = 0
     on_bad_image: Annotated[OnBadImage,
                             Meta(description='Training: what happens to an image that cannot be read or decoded, or is '
                                  'smaller than gt_size. error: the run ends, naming it. skip: the next image that is '
                                  'good takes its place; each is named in the log once, and counted at the end.'
                                  )] = 'error'
-    num_worker_per_gpu: Annotated[Count, Meta(description='Data workers (BasicSR).')] = 0
-    batch_size_per_gpu: Annotated[Size, Meta(description='Samples per iteration (BasicSR).')] = 1
+    num_worker_per_gpu: Annotated[Count, Meta(description='Training: data workers (BasicSR). Default: none, training '
+                                              'needs it.')] = 0
+    batch_size_per_gpu: Annotated[Size, Meta(description='Training: samples per iteration and process (BasicSR); '
+                                             'others go one by one. Default: none, training needs it.')] = 1
     dataset_enlarge_ratio: Annotated[Annotated[float, Meta(gt=0)],
                                      Meta(description='Repeats of the data per epoch (BasicSR); below 1 that share of '
                                           'the images, its first ones, is all that is ever used.')] = 1
@@ -46,7 +49,7 @@ class LoaderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     num_prefetch_queue: Annotated[Size, Meta(description='Depth of the cpu prefetcher (BasicSR).')] = 1
     pin_memory: Annotated[bool, Meta(description='Page-locked batches, which are copied to a GPU without the host '
                                      'waiting (BasicSR).')] = False
-    persistent_workers: Annotated[bool, Meta(description='Keep workers between epochs (BasicSR).')] = False
+    persistent_workers: Annotated[bool, Meta(description='Training: keep workers between epochs (BasicSR).')] = False
 
 
 class DatasetOptions(LoaderOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -104,10 +107,23 @@ them."""
 
 
 def refuse_options_of_others(raw: Mapping[str, Any], kind: str, key: str) -> None:
-    """Raises OptionError for an option that only a data set of BasicSR's has, and says what to do."""
-    for name, reason in NO_OPTIONS[kind].items():
-        if name in raw:
-            raise OptionError(f'{key}.{name}: got {raw[name]!r}, but {kind} takes none ({reason}: remove it)')
+    """Raises OptionError for options that only a data set of BasicSR's has, and says what to do."""
+    raise_all(OptionError(f'{key}.{name}: got {raw[name]!r}, but {kind} takes none ({reason}: remove it)')
+              for name, reason in NO_OPTIONS[kind].items() if name in raw)
+
+
+Options = TypeVar('Options', bound=LoaderOptions)
+
+
+def convert_dataset(raw: Mapping[str, Any], cls: type[Options], kind: str, key: str) -> Options:
+    """The typed options of a block of one of our data sets; raises OptionError for all that is wrong in it."""
+    mistakes = Mistakes()
+    with mistakes:
+        refuse_options_of_others(raw, kind, key)
+    with mistakes:
+        convert(raw, cls, key)
+    mistakes.end()
+    return convert(raw, cls, key)
 
 
 def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
@@ -116,24 +132,33 @@ def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
     Raises:
         OptionError: An option is unknown or wrong, or ``gt_size`` is not a multiple of ``scale``.
     """
-    refuse_options_of_others(raw, 'DistortionAugmentedDataset', key)
-    options = convert(raw, DatasetOptions, key)
+    options = convert_dataset(raw, DatasetOptions, 'DistortionAugmentedDataset', key)
+    mistakes = Mistakes()
+    with mistakes:
+        check_backend(options.io_backend, f'{key}.io_backend')
+    with mistakes:
+        check_on_bad_image(options.on_bad_image, options.phase, key)
+    with mistakes:
+        check_patch_size(options, key)
+    with mistakes:
+        raise_all(_contradictions(options, key))
+    mistakes.end()
+    return options
+
+
+def _contradictions(options: DatasetOptions, key: str) -> Iterator[OptionError]:
     if options.meta_info is not None and options.meta_info_file is not None:
-        raise OptionError(f'{key}.meta_info: {options.meta_info}, but meta_info_file is there too; allowed: one of '
+        yield OptionError(f'{key}.meta_info: {options.meta_info}, but meta_info_file is there too; allowed: one of '
                           'them')
     if not options.use_shuffle:
-        raise OptionError(f'{key}.use_shuffle: got false; allowed: true, training data are always shuffled')
-    check_backend(options.io_backend, f'{key}.io_backend')
-    check_on_bad_image(options.on_bad_image, options.phase, key)
-    check_patch_size(options, key)
+        yield OptionError(f'{key}.use_shuffle: got false; allowed: true, training data are always shuffled')
     crop = options.crop_pad_size
     if crop is not None and (crop < options.gt_size or crop % options.scale):
-        raise OptionError(f'{key}.crop_pad_size: {crop}; allowed: multiples of scale {options.scale} that are at least '
+        yield OptionError(f'{key}.crop_pad_size: {crop}; allowed: multiples of scale {options.scale} that are at least '
                           f'gt_size {options.gt_size}')
     if options.gt_usm and options.synthesis_size < USM_MIN_SIZE:
-        raise OptionError(f'{key}.gt_size: {options.synthesis_size} is less than the {USM_MIN_SIZE} pixels that gt_usm '
+        yield OptionError(f'{key}.gt_size: {options.synthesis_size} is less than the {USM_MIN_SIZE} pixels that gt_usm '
                           'needs')
-    return options
 
 
 def check_backend(backend: Mapping[str, Any], key: str) -> None:

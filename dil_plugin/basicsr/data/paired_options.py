@@ -13,9 +13,10 @@ from dil_plugin.basicsr.data.options import (
     check_backend,
     check_on_bad_image,
     check_patch_size,
-    refuse_options_of_others,
+    convert_dataset,
 )
 from dil_plugin.errors import OptionError
+from dil_plugin.mistakes import Mistakes
 from dil_plugin.options import convert, did_you_mean
 
 Order = Literal['lq_gt', 'gt_lq']
@@ -104,12 +105,19 @@ def parse_paired_options(raw: Mapping[str, Any], key: str) -> tuple[PairedDatase
     Raises:
         OptionError: An option is unknown, wrong or missing, a layout is unknown, or a name stands twice.
     """
-    refuse_options_of_others(raw, 'PairedConfounderDataset', key)
-    options = convert(raw, PairedDatasetOptions, key)
-    check_backend(options.io_backend, f'{key}.io_backend')
-    check_on_bad_image(options.on_bad_image, options.phase, key)
-    check_patch_size(options, key)
-    sets = [_parse_set(entry, options, f'{key}.confounders[{i}]') for i, entry in enumerate(options.confounders)]
+    options = convert_dataset(raw, PairedDatasetOptions, 'PairedConfounderDataset', key)
+    mistakes = Mistakes()
+    with mistakes:
+        check_backend(options.io_backend, f'{key}.io_backend')
+    with mistakes:
+        check_on_bad_image(options.on_bad_image, options.phase, key)
+    with mistakes:
+        check_patch_size(options, key)
+    sets = []
+    for i, entry in enumerate(options.confounders):
+        with mistakes:
+            sets.append(_parse_set(entry, options, f'{key}.confounders[{i}]'))
+    mistakes.end()
     names = [one.name for one in sets]
     for i, name in enumerate(names):
         if name in names[:i]:

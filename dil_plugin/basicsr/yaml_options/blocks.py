@@ -33,7 +33,8 @@ class TopLevel(Block, frozen=True, kw_only=True):
     distortions: Annotated[list[Any] | None,
                            Meta(description='The confounders, entries of {type: NAME, DEGREE: VALUE}: '
                                 '[confounders.md](confounders.md). A list of values makes a confounder of each, draws: '
-                                'k takes a confounder k times.')] = None
+                                'k takes a confounder k times. Default: required, but with a '
+                                'PairedConfounderDataset.')] = None
     gt_usm: Annotated[bool | None, Meta(description='Sharpen the training targets before they are distorted (unsharp '
                                         'masking, as Real-ESRNet).')] = False
     queue_size: Annotated[Size | None,
@@ -44,11 +45,12 @@ class TopLevel(Block, frozen=True, kw_only=True):
                        Meta(description='As in a Real-ESRNet YAML: side of the patch that is cut after the distortion; '
                             "that of datasets.train. Default: the data set's.")] = None
     datasets: Annotated[dict[str, Any], Meta(description='Blocks train, and val_1, val_2, … or test_1, …: below.')]
-    network_g: Annotated[dict[str, Any] | None, Meta(description='The network, by type: below.')] = None
-    path: Annotated[dict[str, Any], Meta(description='Block: below.')] = {}
-    train: Annotated[dict[str, Any] | None, Meta(description='Block: below.')] = None
+    network_g: Annotated[dict[str, Any] | None, Meta(description='The network, by type: below. Default: required.'
+                                                     )] = None
+    path: Annotated[dict[str, Any], Meta(description='Block, which may be empty: below. Default: required.')] = {}
+    train: Annotated[dict[str, Any] | None, Meta(description='Block: below. Default: none, training needs it.')] = None
     val: Annotated[dict[str, Any] | None, Meta(description='Block: below. Default: no validation.')] = None
-    logger: Annotated[dict[str, Any] | None, Meta(description='Block: below.')] = None
+    logger: Annotated[dict[str, Any] | None, Meta(description='Block: below. Default: none, training needs it.')] = None
     dist_params: Annotated[dict[str, Any] | None, Meta(description='Block, for several processes: below.')] = None
     find_unused_parameters: Annotated[bool, Meta(description='For networks that BasicSR wraps for several processes; '
                                                  'DILModel wraps none and does without.')] = False
@@ -76,9 +78,10 @@ class Path(Block, frozen=True, kw_only=True):
 class Train(Block, frozen=True, kw_only=True):
     """The block ``train``."""
 
-    dil: Annotated[Any, Meta(description='The variant and its options: below.')] = None
-    optim_g: Annotated[dict[str, Any], Meta(description='The (outer) optimiser: below.')] = {}
-    scheduler: Annotated[dict[str, Any], Meta(description='The (outer) learning rate over the iterations: below.')] = {}
+    dil: Annotated[Any, Meta(description='The variant and its options: below. Default: required.')] = None
+    optim_g: Annotated[dict[str, Any], Meta(description='The (outer) optimiser: below. Default: required.')] = {}
+    scheduler: Annotated[dict[str, Any], Meta(description='The (outer) learning rate over the iterations: below. '
+                                         'Default: required.')] = {}
     total_iter: Annotated[Positive, Meta(description='Iterations; one is a meta-step, or erm_steps plain steps.')]
     warmup_iter: Annotated[int, Meta(ge=-1, description='N: iterations in which the learning rate rises linearly; -1: '
                                      'none. Iteration k has min(1, k / N) times the rate of the schedule, from k = N '
@@ -105,7 +108,8 @@ class Train(Block, frozen=True, kw_only=True):
                                                     'gets, all parameters together; a larger one is scaled down to it. '
                                                     'That of sf and pf is theta - phi, which goes with the inner lr. '
                                                     'Default: not clipped.')] = None
-    pixel_opt: Annotated[dict[str, Any] | None, Meta(description='The loss L on pixels: below.')] = None
+    pixel_opt: Annotated[dict[str, Any] | None, Meta(description='The loss L on pixels: below. Default: none, where '
+                                                     'there is perceptual_opt.')] = None
     perceptual_opt: Annotated[dict[str, Any] | None,
                               Meta(description='A loss on features, PerceptualLoss: below; added to pixel_opt.')] = None
 
@@ -113,8 +117,8 @@ class Train(Block, frozen=True, kw_only=True):
 class Val(Block, frozen=True, kw_only=True):
     """The block ``val``, for training and tests."""
 
-    val_freq: Annotated[Positive | None, Meta(description='Iterations between validations. Required in training.'
-                                              )] = None
+    val_freq: Annotated[Positive | None, Meta(description='Iterations between validations. Default: none, '
+                                                          'training needs it.')] = None
     save_img: Annotated[bool, Meta(description='Write the restored images.')]
     suffix: Annotated[str | None, Meta(description="Of their names in a test; ~: the experiment's name.")] = None
     pbar: Annotated[bool, Meta(description='A progress bar.')] = False

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,10 +30,10 @@ from dil_plugin.basicsr.yaml_options.registered import (
     PIXEL_LOSSES,
     SCHEDULERS,
 )
-from dil_plugin.basicsr.yaml_options.relations import check_relations
 from dil_plugin.errors import OptionError
 from dil_plugin.learning.options import DILOptions
-from dil_plugin.options import convert, did_you_mean, refuse_unknown
+from dil_plugin.mistakes import Mistakes, raise_all, reworded
+from dil_plugin.options import TOP_LEVEL, check_known, refuse_unknown, unknown_option
 
 
 def refuse_unknown_options(opt: Mapping[str, Any]) -> None:
@@ -47,29 +47,38 @@ def refuse_unknown_options(opt: Mapping[str, Any]) -> None:
     Args:
         opt: The options of a run with ``model_type: DILModel``, as BasicSR parsed them.
     """
+    mistakes = Mistakes()
     for one in _blocks(opt):
+        if not isinstance(one.options, Mapping):
+            mistakes.add(OptionError(f'{one.key}: expected a block of options, got {one.options!r}'))
+            continue
         reasons = WITHOUT_EFFECT.get(one.key.split('.')[0], {})
         for name in one.options:
             if name in reasons and name not in one.cls.__struct_fields__:
                 sys.stderr.write(f'Note: {one.key}{"." if one.key else ""}{name} has no effect: {reasons[name]}.\n')
-        if one.cls is DatasetOptions:
-            refuse_options_of_others(one.options, one.options['type'], one.key)
-        with _naming_the_top_level():
-            _refuse_misplaced(one)
-            refuse_unknown(one.known(), one.cls, one.key)
+        with mistakes, _naming_the_top_level():
+            _refuse_unknown(one)
+    mistakes.end()
 
 
-def _refuse_misplaced(block: '_Known') -> None:
-    """Raises OptionError for an option that this block does not have and others do; their names are said."""
-    for name in block.known():
-        if name not in block.cls.__struct_fields__ and name in _PLACES:
-            near = did_you_mean(name, block.cls.__struct_fields__).partition('allowed:')[0]
-            raise OptionError(f"{block.key}: unknown option '{name}'; {near}it belongs to {' or '.join(_PLACES[name])}")
+def _refuse_unknown(block: '_Known') -> None:
+    """Raises OptionError for options that this block does not have; where others do, their names are said."""
+    known, fields = block.known(), block.cls.__struct_fields__
+    mistakes = Mistakes()
+    if block.cls is DatasetOptions:
+        with mistakes:
+            refuse_options_of_others(known, 'DistortionAugmentedDataset', block.key)
+    with mistakes:
+        raise_all(unknown_option(block.key, name, fields, _PLACES[name]) for name in known
+                  if name not in fields and name in _PLACES)
+    with mistakes:
+        refuse_unknown(known, block.cls, block.key)
+    mistakes.end()
 
 
 def _places() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for where, cls in (('the top level', TopLevel), ('datasets.train', DatasetOptions), ('path', Path),
+    for where, cls in ((TOP_LEVEL, TopLevel), ('datasets.train', DatasetOptions), ('path', Path),
                        ('train', Train), ('train.dil', DILOptions), ('val', Val), ('logger', Logger)):
         for name in cls.__struct_fields__:
             found.setdefault(name, []).append(where)
@@ -80,13 +89,20 @@ _PLACES = _places()
 """Where the options of the blocks that are always there stand."""
 
 
-def check_blocks(opt: Mapping[str, Any]) -> None:
-    """Raises OptionError for an option of a wrong value in any of BasicSR's blocks; see ``refuse_unknown_options``."""
+def check_blocks(opt: Mapping[str, Any], spare: Callable[..., bool]) -> None:
+    """Raises OptionError for options of wrong values in any of BasicSR's blocks; see ``refuse_unknown_options``.
+
+    Args:
+        opt: The options.
+        spare: Says of blocks whether nothing is known to be wrong with them: two are checked where they are completed,
+            unless something is.
+    """
+    mistakes = Mistakes()
     for one in _blocks(opt):
-        if one.cls not in (DatasetOptions, DILOptions):  # which are checked where they are completed
-            with _naming_the_top_level():
-                convert(one.known(), one.cls, one.key)
-    check_relations(opt)
+        if isinstance(one.options, Mapping) and not (one.cls in (DatasetOptions, DILOptions) and spare(one.key)):
+            with mistakes, _naming_the_top_level():
+                check_known(one.known(), one.cls, one.key)
+    mistakes.end()
 
 
 class _Known(NamedTuple):
@@ -94,13 +110,13 @@ class _Known(NamedTuple):
 
     Attributes:
         key: Where it stands; '' is the top level.
-        options: What stands there.
+        options: What stands there, a block if it is right.
         cls: The type.
         skipped: Options that are left out: of other models, BasicSR's own, the ``type`` that chose the type.
     """
 
     key: str
-    options: Mapping[str, Any]
+    options: Any
     cls: type[msgspec.Struct]
     skipped: frozenset[str]
 
@@ -141,8 +157,6 @@ def _inside(opt: Mapping[str, Any], block: str, name: str) -> Any:
 def _block(key: str, block: Any, cls: type[msgspec.Struct], also: Sequence[str] = ()) -> Iterator[_Known]:
     if block is None:
         return
-    if not isinstance(block, Mapping):
-        raise OptionError(f'{key}: expected a block of options, got {block!r}')
     where = key.split('.')[0]
     skipped = {*ADDED.get(where, ()), *WITHOUT_EFFECT.get(where, {}), *also} - set(cls.__struct_fields__)
     yield _Known(key, block, cls, frozenset(skipped))
@@ -158,5 +172,5 @@ def _naming_the_top_level() -> Iterator[None]:
     try:
         yield
     except OptionError as error:  # of the top level it begins with a dot, or with a colon
-        message = str(error)
-        raise OptionError(f'top level{message}' if message.startswith(':') else message.removeprefix('.')) from None
+        raise reworded(error, lambda text: f'top level{text}' if text.startswith(':') else text.removeprefix('.')) \
+            from None

@@ -1,6 +1,6 @@
 """What of a YAML is of another kind than BasicSR takes it for: its own error does not say where."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -10,38 +10,47 @@ _UNREADABLE = object()
 _PATHS = ('dataroot_gt', 'dataroot_lq')
 
 
-def misplaced(arguments: Sequence[str]) -> str:
-    """The first key that is no block or path where one should be, its value and what is expected; '' for none.
+def misplaced(arguments: Sequence[str]) -> list[str]:
+    """The keys that are no block or path where one should be, their values and what is expected.
 
     Args:
         arguments: The command line, with ``-opt FILE``.
     """
     options = _given(arguments)
     if options is _UNREADABLE:
-        return ''
+        return []
     if not isinstance(options, Mapping):
-        return f'expected options by name, got {options!r:.100}'
+        return [f'expected options by name, got {options!r:.100}']
+    return list(_misplaced(options))
+
+
+def _misplaced(options: Mapping[str, Any]) -> Iterator[str]:
     if 'name' in options and not isinstance(options['name'], str):
         number = isinstance(options['name'], int | float) and not isinstance(options['name'], bool)
         hint = f": write name: '{options['name']}'" if number else ''
-        return _expected('name', 'text', options['name']) + hint
+        yield _expected('name', 'text', options['name']) + hint
     for name in _BLOCKS:
         if name in options and not isinstance(options[name], Mapping) and (name in ('datasets', 'path')
                                                                            or options[name] is not None):
-            return _expected(name, 'a block of options', options[name])
-    for name, value in (options.get('path') or {}).items():
+            yield _expected(name, 'a block of options', options[name])
+    for name, value in _block(options, 'path').items():
         if ('resume_state' in str(name) or 'pretrain_network' in str(name)) and not isinstance(value, str | None):
-            return _expected(f'path.{name}', 'a path', value)
+            yield _expected(f'path.{name}', 'a path', value)
     seed = options.get('manual_seed')
     if seed is not None and not isinstance(seed, int):
-        return _expected('manual_seed', 'a whole number between 0 and 2**32 - 1, or ~', seed)
-    for name, dataset in (options.get('datasets') or {}).items():
+        yield _expected('manual_seed', 'a whole number between 0 and 2**32 - 1, or ~', seed)
+    for name, dataset in _block(options, 'datasets').items():
         if not isinstance(dataset, Mapping):
-            return _expected(f'datasets.{name}', 'a block of options', dataset)
+            yield _expected(f'datasets.{name}', 'a block of options', dataset)
+            continue
         for key in _PATHS:
             if dataset.get(key) is not None and not isinstance(dataset[key], str):
-                return _expected(f'datasets.{name}.{key}', 'a path', dataset[key])
-    return ''
+                yield _expected(f'datasets.{name}.{key}', 'a path', dataset[key])
+
+
+def _block(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    block = options.get(name)
+    return block if isinstance(block, Mapping) else {}
 
 
 def seed_given(arguments: Sequence[str]) -> str:

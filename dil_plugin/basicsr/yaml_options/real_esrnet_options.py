@@ -13,6 +13,7 @@ import msgspec
 
 from dil_plugin.distortions import RealESRGAN
 from dil_plugin.errors import OptionError
+from dil_plugin.mistakes import reworded
 from dil_plugin.options import convert
 
 DEGREES = [field.encode_name for field in msgspec.structs.fields(RealESRGAN) if field.name not in ('order', 'scale')]
@@ -97,10 +98,14 @@ def _check_degrees(flat: Mapping[str, Any], opt: Mapping[str, Any]) -> None:
     try:
         convert({'order': 2, **flat}, RealESRGAN, '')
     except OptionError as error:
-        name, colon, rest = str(error).removeprefix('.').partition(':')
-        stem = re.match(r'\w*', name)
-        assert stem is not None
-        raise OptionError(f'{_where(stem[0], opt).removesuffix(stem[0])}{name}{colon}{rest}') from None
+        raise reworded(error, lambda text: _placed(text.removeprefix('.'), opt)) from None
+
+
+def _placed(text: str, opt: Mapping[str, Any]) -> str:
+    """A message that begins with the name of a degree, with its place before it."""
+    stem = re.match(r'\w*', text)
+    assert stem is not None
+    return f'{_where(stem[0], opt).removesuffix(stem[0])}{text}'
 
 
 def _entries(block: Any) -> Iterator[dict[str, Any]]:

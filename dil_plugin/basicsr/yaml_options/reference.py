@@ -68,7 +68,7 @@ def sections() -> list[Section]:
         Section('`train`', 'train', blocks.Train),
         Section('`train.dil`', 'train.dil', learning.DILOptions, 'The method; [which variant does what]'
                 '(../README.md#the-variants).'),
-        Section('`train.dil.inner`, SGD', 'train.dil.inner', learning.SGD, 'The only one of ss and ps.',
+        Section('`train.dil.inner`, SGD', 'train.dil.inner', learning.SGD, 'The only one of ss, ps and mldg.',
                 selected='SGD'),
         Section('`train.dil.inner`, Adam', 'train.dil.inner', learning.Adam, 'For sf and pf.', selected='Adam'),
     ]

@@ -3,11 +3,12 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dil_plugin.basicsr.yaml_options.registered import OPTIMIZERS, SCHEDULERS
 from dil_plugin.errors import OptionError
+from dil_plugin.mistakes import Mistakes, raise_all
 from dil_plugin.options import did_you_mean
 
 _NAME_BYTES = 180
@@ -28,36 +29,35 @@ def check_name(opt: Mapping[str, Any]) -> None:
 
 def check_registered(opt: Mapping[str, Any]) -> None:
     """Raises OptionError for an optimiser or a schedule that there is not."""
+    errors = []
     for key, known in (('optim_g', OPTIMIZERS), ('scheduler', SCHEDULERS)):
         block = opt['train'].get(key)
         name = block.get('type') if isinstance(block, Mapping) else None
         if not isinstance(name, str) or name not in known:
-            raise OptionError(f'train.{key}.type: unknown name {name!r}; {did_you_mean(str(name), known)}')
+            errors.append(OptionError(f'train.{key}.type: unknown name {name!r}; {did_you_mean(str(name), known)}'))
+    raise_all(errors)
 
 
-def check_relations(opt: Mapping[str, Any]) -> None:
+def check_relations(opt: Mapping[str, Any], spare: Callable[..., bool]) -> None:
     """Raises OptionError where options contradict each other, and says on standard error what is odd.
 
     Args:
         opt: The options of a run with ``model_type: DILModel``, of blocks that are checked one by one.
+        spare: Says of options whether nothing is known to be wrong with them.
     """
-    _check_validation_names(opt)
-    _check_ignored_networks(opt)
-    if opt['is_train']:
-        _check_schedule(opt['train'])
-        _check_losses(opt['train'])
-        _check_loggers(opt)
-        train = opt['datasets'].get('train') or {}
-        if train.get('persistent_workers') and not train.get('num_worker_per_gpu'):
-            raise OptionError('datasets.train.persistent_workers: true, but num_worker_per_gpu is '
-                              f'{train.get("num_worker_per_gpu")}; allowed: false, or num_worker_per_gpu >= 1')
+    mistakes = Mistakes()
+    for check, options in _RELATIONS if opt['is_train'] else _RELATIONS[:2]:
+        if spare(*options):
+            with mistakes:
+                check(opt)
+    mistakes.end()
 
 
 def _check_validation_names(opt: Mapping[str, Any]) -> None:
     first: dict[Any, str] = {}
     for key, dataset in opt['datasets'].items():
         name = dataset.get('name')
-        if dataset.get('phase') == 'train':
+        if dataset.get('phase') == 'train' or name is None:
             continue
         if name in first:
             raise OptionError(f'datasets.{key}.name: {name!r} is that of datasets.{first[name]} too, and results go by '
@@ -74,7 +74,8 @@ def _check_ignored_networks(opt: Mapping[str, Any]) -> None:
             raise OptionError(f'path.ignore_resume_networks: {name!r}; {did_you_mean(name, known)}')
 
 
-def _check_schedule(train: Mapping[str, Any]) -> None:
+def _check_schedule(opt: Mapping[str, Any]) -> None:
+    train = opt['train']
     total, scheduler = int(train['total_iter']), train['scheduler']
     if scheduler['type'] == 'CosineAnnealingRestartLR' and sum(scheduler['periods']) < total:
         periods = scheduler['periods']
@@ -86,8 +87,9 @@ def _check_schedule(train: Mapping[str, Any]) -> None:
                          'reaches its value.\n')
 
 
-def _check_losses(train: Mapping[str, Any]) -> None:
+def _check_losses(opt: Mapping[str, Any]) -> None:
     """Refuses losses of which nothing is left, and layers that VGG does not have."""
+    train = opt['train']
     perceptual = train.get('perceptual_opt')
     if perceptual and perceptual['type'] == 'PerceptualLoss':
         _check_layers(perceptual)
@@ -131,3 +133,13 @@ def _check_loggers(opt: Mapping[str, Any]) -> None:
             off = '~' if module == 'wandb' else 'false'
             raise OptionError(f'logger.{key}: {value!r}, but the package {module} is not installed; allowed here: '
                               f'{off}')
+
+
+_RELATIONS: tuple[tuple[Callable[[Mapping[str, Any]], None], tuple[str, ...]], ...] = (
+    (_check_validation_names, ()),
+    (_check_ignored_networks, ('path.ignore_resume_networks', )),
+    (_check_schedule, ('train.total_iter', 'train.scheduler', 'train.warmup_iter')),
+    (_check_losses, ('train.pixel_opt', 'train.perceptual_opt')),
+    (_check_loggers, ('name', 'logger.wandb', 'logger.use_tb_logger')),
+)
+"""What lies between options, and which; a test takes the first two alone."""

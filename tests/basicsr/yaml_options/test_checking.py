@@ -1,11 +1,14 @@
 """Unknown and wrong options in the blocks that are BasicSR's: named before anything is made."""
 
 import copy
+import functools
+import re
 from typing import Any
 
 import pytest
 import yaml
 
+from dil_plugin.basicsr.yaml_options import reference
 from dil_plugin.errors import DataError, OptionError
 
 VAL = {'val_freq': 2, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
@@ -256,3 +259,41 @@ def test_a_fraction_of_the_data_per_epoch(base, parsed, crops):
     """One type for all data sets, that of BasicSR's sampler."""
     base['datasets']['train']['dataset_enlarge_ratio'] = 1.5
     assert parsed(base)['datasets']['train']['dataset_enlarge_ratio'] == 1.5
+
+
+@pytest.mark.parametrize('where', ['train', 'val_1'])
+@pytest.mark.parametrize('model', ['DILModel', 'SRModel'])
+def test_workers_to_keep_that_there_are_not(base, parsed, crops, where, model):
+    """torch's data loader refuses it with an error that names no option; in validation there are never any."""
+    base['model_type'] = model
+    base['datasets']['val_1'] = {'name': 'pairs', 'type': 'PairedImageDataset', 'dataroot_gt': str(crops),
+                                 'dataroot_lq': str(crops), 'io_backend': {'type': 'disk'}, 'num_worker_per_gpu': 2}
+    base['val'] = copy.deepcopy(VAL)
+    base['datasets'][where]['persistent_workers'] = True
+    with pytest.raises(OptionError, match=rf'^datasets\.{where}\.persistent_workers: true, but num_worker_.* is 0'):
+        parsed(base)
+
+
+def test_what_the_document_says_of_defaults(base, parsed):
+    """What it calls required is an error when it is left out, all else is not."""
+    base['val'] = copy.deepcopy(VAL)
+    left_out, document = {}, {}
+    for section in reference.sections():
+        if section.place.startswith(('datasets', 'distortions', 'val.metrics')):
+            continue
+        block = functools.reduce(lambda one, name: one.get(name, {}), filter(None, section.place.split('.')), base)
+        if section.selected and block.get('type') not in section.selected.split():
+            continue
+        for row in (row for row in reference.rows(section) if row.name in block):
+            *path, last = row.path.split('.')
+            opt = copy.deepcopy(base)
+            del functools.reduce(lambda one, name: one[name], path, opt)[last]
+            try:
+                parsed(opt)
+                left_out[row.path] = False
+            except OptionError:
+                left_out[row.path] = True
+            document[row.path] = bool(re.match(r'required|.*needs it|none, where', row.default))
+    assert left_out == document
+    assert sum(left_out.values()) > 15
+    assert len(left_out) > 35
