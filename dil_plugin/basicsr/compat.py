@@ -86,7 +86,8 @@ def _checked(parse_options: Any) -> Any:
     def parse(root_path: str, is_train: bool = True) -> Any:
         from basicsr.utils import set_random_seed
 
-        from dil_plugin.basicsr.options import check_forced_keys, complete_options, read_yaml, reading_options
+        from dil_plugin.basicsr.options import complete_options
+        from dil_plugin.basicsr.yaml_options.reading import check_forced_keys, read_yaml, reading_options
         with reading_options():
             opt, args = parse_options(root_path, is_train)
             opt['root_path'] = root_path

@@ -1,15 +1,11 @@
 """Checks and completes the options that BasicSR parsed, before anything is built from them."""
 
-import contextlib
-import importlib
-import os
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-import yaml
 
 from dil_plugin.basicsr.checks.best_network import check_kept_best
 from dil_plugin.basicsr.checks.built_from import check_blocks_of_basicsr
@@ -19,83 +15,23 @@ from dil_plugin.basicsr.checks.prefetching import complete_prefetching
 from dil_plugin.basicsr.checks.pretrained import check_pretrained, complete_param_key
 from dil_plugin.basicsr.checks.required_options import MODEL, check_names, check_required, check_values
 from dil_plugin.basicsr.checks.step_options import check_step_options
-from dil_plugin.basicsr.data.amounts import check_batches, check_metric_sizes, check_workers
 from dil_plugin.basicsr.data.basicsr_sets import (
-    check_basicsr_set,
-    check_normalisation,
     check_roots,
-    complete_defaults,
     of_basicsr,
-    restores_images,
 )
-from dil_plugin.basicsr.data.image_list import check_file_sizes, clean_images
+from dil_plugin.basicsr.data.checking_data import DATASET, PAIRED_DATASET, check_data
 from dil_plugin.basicsr.data.options import NO_OPTIONS, parse_dataset_options, refuse_options_of_others
-from dil_plugin.basicsr.data.paired_images import PAIRS, check_paired_images, check_skipping
-from dil_plugin.basicsr.data.paired_layouts import check_pair_sizes, list_pairs
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
 from dil_plugin.basicsr.resuming.training_states import DrawnSeed
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
-from dil_plugin.basicsr.yaml_options.layout import misplaced, seed_given
-from dil_plugin.basicsr.yaml_options.real_esrnet_options import THEIR_CROP, patch_size, take_flat_options
+from dil_plugin.basicsr.yaml_options.reading import import_modules
+from dil_plugin.basicsr.yaml_options.real_esrnet_options import patch_size, take_flat_options
 from dil_plugin.basicsr.yaml_options.relations import check_relations
 from dil_plugin.distortions import DistortionSet, parse_distortions, scaling_entry
-from dil_plugin.errors import DILError, MissingOption, OptionError
+from dil_plugin.errors import MissingOption, OptionError
 from dil_plugin.learning.options import DILOptions, parse_dil_options
-from dil_plugin.missing_files import no_such
-from dil_plugin.mistakes import Mistakes, raise_all
-from dil_plugin.options import did_you_mean
+from dil_plugin.mistakes import Mistakes
 from dil_plugin.sampling import PairedSets, build_sampler
-
-DATASET = 'DistortionAugmentedDataset'
-PAIRED_DATASET = 'PairedConfounderDataset'
-
-
-@contextlib.contextmanager
-def reading_options() -> Iterator[None]:
-    """Turns what goes wrong while BasicSR reads a YAML file into errors that a user can act on."""
-    try:
-        yield
-    except DILError:
-        raise
-    except FileNotFoundError as error:
-        raise OptionError(f'-opt: {no_such(error.filename)}') from None
-    except OSError as error:
-        raise OptionError(f'-opt: {error.filename} cannot be read ({error.strerror})') from None
-    except UnicodeDecodeError as error:
-        file = sys.argv[sys.argv.index('-opt') + 1] if '-opt' in sys.argv[:-1] else 'the file'
-        raise OptionError(f'-opt: {file} is not a text file in UTF-8 ({error}); allowed: YAML saved as UTF-8') from None
-    except (ValueError, SyntaxError, NameError, IndexError) as error:
-        if str(error).startswith('Seed must be'):  # NumPy's
-            raise OptionError(f'manual_seed: {error}, got {seed_given(sys.argv)}') from None
-        raise OptionError(f'--force_yml: expected KEY:KEY=VALUE with keys of the YAML ({error})') from None
-    except yaml.YAMLError as error:
-        raise OptionError(f'-opt: not a YAML file: {error}') from None
-    except KeyError as error:
-        raise OptionError(f'the options have no key {error} (needed by BasicSR, or named in --force_yml)') from None
-    except (AttributeError, TypeError) as error:
-        raise_all(OptionError(f'-opt or --force_yml: not laid out as BasicSR expects ({where})')
-                  for where in misplaced(sys.argv) or [str(error)])
-
-
-def read_yaml(path: str) -> dict[str, Any]:
-    """The options as they stand in the file."""
-    with open(path) as file:
-        return yaml.safe_load(file)
-
-
-def check_forced_keys(raw: Mapping[str, Any], entries: list[str]) -> None:
-    """Raises OptionError where ``--force_yml`` names a key that the YAML does not have: BasicSR would ignore it."""
-    mistakes = Mistakes()
-    for entry in entries:
-        block: Any = raw
-        for name in entry.split('=')[0].strip().split(':'):
-            if not isinstance(block, Mapping) or name not in block:
-                keys = [str(key) for key in block] if isinstance(block, Mapping) else []
-                known = did_you_mean(name, keys)
-                mistakes.add(OptionError(f"--force_yml {entry}: the YAML has no key '{name}' there; {known}"))
-                break
-            block = block[name]
-    mistakes.end()
 
 
 def complete_options(opt: dict[str, Any]) -> None:
@@ -186,7 +122,7 @@ def _check_data_or_block(opt: Mapping[str, Any], name: str, dataset: Any, mistak
             check_roots(key, dataset)
     if mistakes.spare(key, 'custom_imports', *takes, *made_of):
         with mistakes:
-            _check_data(opt, name, dataset, ours)
+            check_data(opt, name, dataset, ours)
     elif kind == DATASET and mistakes.spare(*takes):
         with mistakes:
             parse_dataset_options(dataset, key)
@@ -221,35 +157,6 @@ def _draw_missing_seed(opt: dict[str, Any]) -> None:
     opt['manual_seed'] = DrawnSeed(seeds[0])
 
 
-def _check_data(opt: Mapping[str, Any], name: str, dataset: dict[str, Any], ours: bool) -> None:
-    """Checks a data set's block and what lies in its folders, and completes the block."""
-    key, kind, images = f'datasets.{name}', dataset.get('type'), 0
-    check_skipping(key, dataset)
-    check_workers(key, dataset)
-    complete_defaults(dataset, opt.get('scale', 1))
-    if of_basicsr(kind) and (ours or restores_images(opt)):
-        measured = dataset['phase'] != 'train' or ours
-        check_normalisation(key, dataset, opt['model_type'], refuse=measured)
-    if kind == DATASET:
-        paths = _complete_dataset(opt, name, dataset)
-        images = len(paths)
-        if dataset['phase'] != 'train':
-            check_metric_sizes(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
-    elif kind == PAIRED_DATASET:
-        images = _complete_paired_dataset(opt, name, dataset)
-    elif kind in PAIRS:
-        paths = check_paired_images(key, dataset, opt.get('scale', 1), ours)
-        images = len(paths)
-        if ours and dataset['phase'] != 'train':
-            check_metric_sizes(opt, key, paths, dataset['dataroot_gt'], dataset['io_backend']['type'])
-    elif of_basicsr(kind):
-        check_basicsr_set(key, dataset)
-    elif ours:
-        check_roots(key, dataset)
-    if ours and images and dataset['phase'] == 'train' and opt['is_train']:
-        check_batches(opt, images)
-
-
 def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, DistortionSet | PairedSets]:
     """The typed ``train.dil`` block and the confounders: of the ``distortions`` block, or the sets of paired data.
 
@@ -275,35 +182,6 @@ def _parse_confounders(opt: Mapping[str, Any]) -> DistortionSet | PairedSets:
         raise MissingOption('distortions: the block is missing; DILModel makes the counterfactuals from it, as in '
                             '- {type: GaussianNoise, sigma: [5, 10, 15, 20]}', '', ('distortions', ))
     return parse_distortions(opt['distortions'])
-
-
-def import_modules(opt: Mapping[str, Any]) -> None:
-    """Imports the modules of the option ``custom_imports``: confounders, networks and data sets of the user's own.
-
-    Raises:
-        OptionError: It is no list of names, or a module cannot be imported.
-    """
-    names = opt.get('custom_imports') or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise OptionError(f'custom_imports: expected a list of module names, got {names!r}')
-    if names and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a tool is started by its path, so its own folder stands there, not the user's
-    mistakes = Mistakes()
-    for name in names:
-        with mistakes:
-            _import(name)
-    mistakes.end()
-
-
-def _import(name: str) -> None:
-    if not all(part.isidentifier() for part in name.split('.')):
-        raise OptionError(f"custom_imports: {name!r} is no module's name; allowed: names with dots, without .py, as "
-                          'my_networks for my_networks.py of the current folder')
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        raise OptionError(f'custom_imports: {name} cannot be imported: {error}; allowed: modules of the current '
-                          'folder or of the Python path') from None
 
 
 def _check_use_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
@@ -334,77 +212,3 @@ def _check_batch_size(opt: Mapping[str, Any], dil: DILOptions, distortions: Dist
         if not isinstance(size, int) or size < 1:
             raise OptionError(f'datasets.train.batch_size_per_gpu: expected an integer >= 1, got {size!r}')
         build_sampler(dil, distortions, crop=patch_size(opt), queue_size=opt.get('queue_size')).check_batch_size(size)
-
-
-def _complete_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> list[str]:
-    """The paths or keys of its images."""
-    key = f'datasets.{name}'
-    train = dataset['phase'] == 'train'
-    ours = opt.get('model_type') == MODEL
-    if train:
-        dataset.setdefault('distort_on', 'device' if ours else 'worker')
-        dataset.setdefault('counterfactuals', ours)
-        dataset.setdefault('seed', opt['manual_seed'])
-        dataset.setdefault('gt_usm', opt.get('gt_usm') or False)
-        if ours and dataset['gt_usm'] != (opt.get('gt_usm') or False):
-            raise OptionError(f'{key}.gt_usm: with {MODEL} it stands at the top level; remove it here')
-        if dataset['distort_on'] == 'device' and not ours:
-            raise OptionError(f'{key}.distort_on: device needs model_type {MODEL}, got {opt["model_type"]}; '
-                              'allowed: worker')
-        if not isinstance(dataset.get('gt_size'), int):
-            raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got '
-                              f'{dataset.get("gt_size")!r}')
-        if ours and opt.get('gt_size') is not None:  # as a Real-ESRNet YAML has it
-            dataset.setdefault('crop_pad_size', max(THEIR_CROP, opt['gt_size']))
-    if dataset.get('distortions') is None:
-        if opt.get('distortions') is None:
-            raise OptionError(f'{key}.distortions: neither this data set nor the top level has a distortions block')
-        dataset['distortions'] = opt['distortions']
-    distortions = parse_distortions(dataset['distortions'], f'{key}.distortions')
-    if not train and len(distortions) != 1:
-        raise OptionError(f'{key}.distortions: a validation or test set takes one distortion, got '
-                          f'{", ".join(distortions.labels)}; give one data set per degree')
-    options = parse_dataset_options(dataset, key)
-    paths = clean_images(options, key)  # before BasicSR makes the experiment's folder, and renames an earlier run's
-    if options.io_backend['type'] == 'disk' and options.on_bad_image == 'error':
-        check_file_sizes(paths, options.gt_size if train else distortions.min_size, key, 'gt_size' if train else
-                         distortions.labels[0])
-    if distortions.scale != options.scale:
-        raise OptionError(f'{key}.distortions: they divide the resolution by {distortions.scale}, but scale is '
-                          f'{options.scale}; allowed: {scaling_entry(dataset["distortions"], options.scale)}')
-    if train and distortions.min_size > options.synthesis_size:
-        names = ', '.join(dict.fromkeys(d.label for d in distortions))
-        option = 'gt_size' if options.crop_pad_size is None else 'crop_pad_size'
-        raise OptionError(f'{key}.{option}: {options.synthesis_size} is less than the {distortions.min_size} pixels '
-                          f'that the distortions need ({names})')
-    if train and ours and list(distortions) != list(parse_distortions(opt['distortions'])):
-        raise OptionError(f'{key}.distortions: with {MODEL} the training data set takes the confounders of the top '
-                          "level's distortions block; remove this one")
-    return paths
-
-
-def _complete_paired_dataset(opt: Mapping[str, Any], name: str, dataset: dict[str, Any]) -> int:
-    """The number of samples in an epoch."""
-    key = f'datasets.{name}'
-    if dataset['phase'] == 'train':
-        if opt.get('distortions') is not None:
-            raise OptionError(f'distortions: {key} is of type {PAIRED_DATASET}, whose sets of pairs are the '
-                              f'confounders; allowed: this block or {key}.confounders, not both')
-        if opt.get('gt_usm'):
-            raise OptionError(f'gt_usm: {opt["gt_usm"]!r}, but the pairs of {key} ({PAIRED_DATASET}) stay as they are; '
-                              'allowed: false')
-        dataset.setdefault('seed', opt['manual_seed'])
-        ours = opt.get('model_type') == MODEL
-        if dataset.setdefault('pairs', 'all' if ours else 'one') == 'one' and ours:
-            raise OptionError(f'{key}.pairs: one, but {MODEL} needs the pair of every set; allowed: all')
-        if not isinstance(dataset.get('gt_size'), int):
-            raise OptionError(f'{key}.gt_size: expected the side of a training patch in pixels, got '
-                              f'{dataset.get("gt_size")!r}')
-    options, sets = parse_paired_options(dataset, key)
-    most = 0
-    for one in sets:  # before BasicSR makes the experiment's folder, and renames the one of an earlier run
-        pairs = list_pairs(one, options)
-        most = max(most, len(pairs))
-        if one.io_backend['type'] == 'disk' and options.phase == 'train':
-            check_pair_sizes(one, pairs, options)
-    return options.length or most

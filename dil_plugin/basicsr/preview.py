@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from dil_plugin.basicsr.data.checking_data import PAIRED_DATASET
 from dil_plugin.basicsr.data.draw_sampler import Draw
 from dil_plugin.basicsr.data.paired_confounder_dataset import PairedConfounderDataset
-from dil_plugin.basicsr.options import PAIRED_DATASET, import_modules
+from dil_plugin.basicsr.yaml_options.reading import import_modules
 from dil_plugin.errors import OptionError
 from dil_plugin.evaluation.output_files import write_figure
 from dil_plugin.evaluation.plots import Panel, side_by_side

@@ -180,7 +180,7 @@ def _options_of(notes: NetworkNotes | None, options: Path | None) -> NetworkNote
     """The notes, completed by a YAML: its custom modules are imported, and its network serves where there are none."""
     raw = _read_options(options) if options is not None else {}
     if raw.get('custom_imports'):
-        from dil_plugin.basicsr.options import import_modules
+        from dil_plugin.basicsr.yaml_options.reading import import_modules
         import_modules(raw)
     window_size = _window_size(raw, options)
     if notes is not None:

@@ -39,7 +39,7 @@ def plain(base):
     """The options of a training with BasicSR's SRModel."""
     base['model_type'] = 'SRModel'
     del base['train']['dil']
-    base['val'] = {'val_freq': 2, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
+    base['val'] = {'val_freq': 2, 'save_img': False}
     return base
 
 

@@ -274,8 +274,9 @@ def test_workers_to_keep_that_there_are_not(base, parsed, crops, where, model):
         parsed(base)
 
 
-def test_what_the_document_says_of_defaults(base, parsed):
+def test_what_the_document_says_of_defaults(base, parsed, monkeypatch):
     """What it calls required is an error when it is left out, all else is not."""
+    monkeypatch.setattr('dil_plugin.basicsr.options.check_network', lambda opt: None)  # which takes its time
     base['val'] = copy.deepcopy(VAL)
     left_out, document = {}, {}
     for section in reference.sections():
