@@ -131,8 +131,9 @@ def _check_data_or_block(opt: Mapping[str, Any], name: str, dataset: Any, mistak
 def _check_run(opt: Mapping[str, Any], dil: DILOptions | None, distortions: DistortionSet | PairedSets | None,
                mistakes: Mistakes) -> None:
     """Checks what takes options that are right: how a step is computed, the network, its weights."""
-    if dil is not None and distortions is not None \
-            and mistakes.spare('train.total_iter', 'train.accum_iter', 'train.amp', 'train.ema_decay', 'network_g'):
+    step = ('train.total_iter', 'train.accum_iter', 'train.amp', 'train.ema_decay', 'train.pixel_opt',
+            'train.perceptual_opt', 'network_g', 'scale', 'num_gpu', 'gt_size', 'datasets.train.gt_size')
+    if dil is not None and distortions is not None and mistakes.spare(*step):
         with mistakes:
             check_step_options(opt, dil, build_sampler(dil, distortions).erm_steps if dil.variant == 'erm' else 1)
     if opt['is_train'] and mistakes.spare('val', 'datasets'):
