@@ -20,7 +20,7 @@ def logged_norms(text):
 
 @pytest.fixture
 def norms(monkeypatch):
-    """Norms of the gradients that the optimiser's steps get, by NumPy's sum in double precision."""
+    """Norms of the gradients that the optimiser's steps get, summed in double precision."""
     found = []
     step = MixedPrecision.step
 
