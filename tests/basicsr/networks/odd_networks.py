@@ -3,10 +3,11 @@
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
-from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 
 
+@ARCH_REGISTRY.register()
 class Residual(nn.Module):
     """``x + last(middle(first(x)))``, whose middle the networks below change."""
 
@@ -205,7 +206,36 @@ class OneModuleTwice(Residual):
         return self.blocks(features)
 
 
-_NORMS = {'weight_norm': parametrizations.weight_norm, 'spectral_norm': parametrizations.spectral_norm,
+class WrittenNorm(nn.Module):
+    """Weight normalisation by its formula, with the names of PyTorch's, whose second derivative is another."""
+
+    def forward(self, length, direction):
+        return length * direction / direction.flatten(1).norm(dim=1)[:, None, None, None]
+
+    def right_inverse(self, weight):
+        return weight.flatten(1).norm(dim=1)[:, None, None, None], weight
+
+
+class WrittenNormConv(nn.Module):
+    """The same with the names of PyTorch's old one."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.bias = conv.bias
+        length, direction = WrittenNorm().right_inverse(conv.weight.detach())
+        self.weight_g, self.weight_v = nn.Parameter(length), nn.Parameter(direction)
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, WrittenNorm()(self.weight_g, self.weight_v), self.bias, padding=1)
+
+
+def written_weight_norm(conv):
+    parametrize.register_parametrization(conv, 'weight', WrittenNorm())
+    return conv
+
+
+_NORMS = {'written': written_weight_norm, 'old_written': WrittenNormConv,
+          'weight_norm': parametrizations.weight_norm, 'spectral_norm': parametrizations.spectral_norm,
           'old_weight_norm': weight_norm, 'old_spectral_norm': spectral_norm}
 
 
