@@ -145,7 +145,7 @@ def select_outputs(outputs: Tensor | Sequence[Tensor], which: str) -> list[Tenso
     Raises:
         ValueError: The network returned no tensor at all.
     """
-    tensors = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    tensors = [outputs] if isinstance(outputs, Tensor) else list(outputs) if isinstance(outputs, list | tuple) else []
     if not tensors or not all(isinstance(t, Tensor) for t in tensors):
         raise ValueError(f'the network must return a tensor or a list of tensors, got {type(outputs).__name__}')
     return {'all': tensors, 'first': tensors[:1], 'last': tensors[-1:]}[which]

@@ -90,3 +90,11 @@ def test_another_scale_is_named_before_the_folder_is_made(base, pipeline, tmp_pa
     assert str(error.value).startswith('network_g: ')
     assert all(word in str(error.value) for word in words), error.value
     assert not (tmp_path / 'experiments').exists()
+
+
+@pytest.mark.parametrize(('output', 'kind'), [({'image': torch.zeros(1, 3, 16, 16)}, 'dict'), (None, 'NoneType')])
+def test_no_image(output, kind, base, parsed, monkeypatch):
+    monkeypatch.setattr(LooksAtValuesForTest, 'forward', lambda *_: output)
+    base['network_g'] = {'type': 'LooksAtValuesForTest'}
+    with pytest.raises(OptionError, match=f'must return a tensor or a list of tensors, got {kind}'):
+        parsed(base)

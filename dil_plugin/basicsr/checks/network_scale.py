@@ -3,14 +3,15 @@
 import contextlib
 import inspect
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dil_plugin.errors import OptionError
+from dil_plugin.learning.objective import select_outputs
 from dil_plugin.networks.size_needs import SizeNeeds, found_needs, input_channels, size_needs
 
 SMALL_SIDE = 16  # pixels of the input that is sent through the network, or as many as it takes
@@ -122,8 +123,7 @@ def _outcome(network: nn.Module, block: Mapping[str, Any], channels: int | None,
         channels = input_channels(block)
     if side is None:
         side = size_needs(network, block, channels=channels).padded(SMALL_SIDE)
-    output: Tensor | Sequence[Tensor] = network(torch.zeros(1, channels, side, side, device=device))
-    last = output if isinstance(output, Tensor) else list(output)[-1]
+    last = select_outputs(network(torch.zeros(1, channels, side, side, device=device)), 'last')[0]
     return Outcome(last.shape[-1] / side, last.shape[-3])
 
 
