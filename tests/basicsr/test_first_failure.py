@@ -88,7 +88,11 @@ def test_what_passes(error):
     ('UnsavedTable', r'restores differently after it was saved and loaded \(by up to \d.* of 255'),
     ('SizedBuffer', r'cannot be loaded from its own checkpoint \(RuntimeError: .*size mismatch for window'),
 ])
-def test_a_checkpoint_that_does_not_hold_the_network(checked, name, said):
+def test_a_checkpoint_that_does_not_hold_the_network(checked, base, crops, name, said):
+    base['datasets']['val_1'] = {
+        'name': 'noisy', 'type': 'DistortionAugmentedDataset', 'dataroot_gt': str(crops),
+        'io_backend': {'type': 'disk'}, 'distortions': [{'type': 'GaussianNoise', 'sigma': 30}]}
+    base['val'] = {'val_freq': 50, 'save_img': False}
     with pytest.raises(OptionError, match=f'^network_g: {name} {said}'):
         checked({'type': name})
 

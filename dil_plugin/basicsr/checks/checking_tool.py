@@ -100,16 +100,16 @@ def check(root_path: str, arguments: Sequence[str] | None = None) -> Iterator[st
         for text in (model.idle.message(), product_line(model)) if isinstance(model, DILModel) else ():
             if text:
                 yield _line('', text)
-        sets = [one.dataset for one in val_loaders] if val else []
-        for text in trial_validation(model, sets, val or {}, os.path.join(folder, 'visualization')):
-            yield _line('val', text)
-        model.save(0, 1)
+        model.save(0, 1)  # as a training does, after a step and before a validation
         size = sum(file.stat().st_size for file in Path(folder).iterdir() if file.is_file())
         image = torch.rand(1, image_channels(opt) or 3, *2 * [patch_side(opt) or 64], device=model.device)
         warning = check_saved_network(model.get_bare_model(model.net_g), opt['network_g'], f'{folder}/net_g_1.pth',
                                       image, getattr(model, 'outputs', 'all'))
         if warning:
             yield _line('', f'warning: {warning}')
+        sets = [one.dataset for one in val_loaders] if val else []
+        for text in trial_validation(model, sets, val or {}, os.path.join(folder, 'visualization')):
+            yield _line('val', text)
         model.resume_training(load_checkpoint(os.path.join(folder, '1.state'), 'training state'))
         yield _line('save', 'network and training state are written and read')
     yield _line('disk', _disk(size, total, int(opt['logger']['save_checkpoint_freq']), experiments))
