@@ -33,7 +33,7 @@ class UNet(nn.Module):
         super().__init__()
         self.down = nn.ModuleList(nn.PixelUnshuffle(2) for _ in range(levels))
         self.conv = nn.Conv2d(3 * 4**levels, 3 * 4**levels, 3, padding=1,
-                              padding_mode='reflect' if reflects else 'zeros')
+                              padding_mode='reflect' if reflects else 'zeros', groups=3 * 4**levels)
         self.up = nn.ModuleList(nn.PixelShuffle(2) for _ in range(levels))
 
     def forward(self, x: Tensor) -> Tensor:
