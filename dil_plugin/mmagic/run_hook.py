@@ -42,7 +42,7 @@ class RunHook(Hook):
         warn_of_order(runner)
         if self._model is not model:
             self._model = model
-            average_after_steps_alone(runner.hooks, lambda: model.stepped)
+            average_after_steps_alone(runner.hooks, lambda: model.took_a_step(runner.optim_wrapper))
         model.prepare_training(runner.optim_wrapper, os.path.abspath(runner.work_dir))
         self._interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)
 
@@ -63,7 +63,8 @@ class RunHook(Hook):
         if self._model is None:
             return
         self._model.finish_iteration(runner.optim_wrapper)
-        if self.every_n_inner_iters(batch_idx, self._interval) or self.is_last_train_iter(runner):
+        if self.every_n_inner_iters(batch_idx, self._interval) or self.is_last_train_iter(runner) or \
+                self.end_of_epoch(runner.train_dataloader, batch_idx):  # an epoch may be shorter than the interval
             skipped = self._model.skipped_steps()
             if skipped:
                 runner.message_hub.update_scalar('train/skipped', skipped)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from mmengine.logging import print_log
 
-from dil_plugin.errors import DILError
+from dil_plugin.errors import DILError, SeveralErrors
+from dil_plugin.mistakes import reworded
 
 _ALONE = r'(?<![\w.])'  # not the end of a longer name
 
@@ -44,6 +45,8 @@ def names_of_the_config() -> Iterator[None]:
     """Has a user's mistake that is found inside named as the config names it; also a decorator."""
     try:
         yield
+    except SeveralErrors as error:
+        raise reworded(error, in_words_of_the_config) from None
     except DILError as error:
         error.args = (in_words_of_the_config(str(error.args[0])), *error.args[1:])
         raise

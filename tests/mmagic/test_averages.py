@@ -1,11 +1,13 @@
 """Averages of the weights: who averages, from which weights on, and after which iterations."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from mmagic.registry import MODELS
 from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
@@ -110,15 +112,20 @@ def test_a_run_from_a_file_without_an_average(used, short, tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['mmagic', 'mmengine'])
-@pytest.mark.parametrize('variant', ['sf', 'erm'])
-def test_the_average_moves_once_a_step(kind, variant, short):
-    """Eight iterations of four make two steps. Reference: the average over the weights after each step."""
+@pytest.mark.parametrize(('variant', 'wrapped'), [('sf', False), ('erm', False), ('sf', True)])
+def test_the_average_moves_once_a_step(kind, variant, wrapped, short):
+    """Eight iterations of four make two steps. Reference: the average over the weights after each step.
+
+    wrapped: mmengine takes the step, as in its default wrapper for distributed runs, and averages before all else.
+    """
     short['optim_wrapper']['accumulative_counts'] = 4
     short['model'] = {**MODEL, 'is_use_ema': kind == 'mmagic',
                       'dil': {'variant': variant, **({'erm_steps': 1} if variant == 'erm' else {})}}
     short['custom_hooks'] = [EMA if kind == 'mmagic' else {'type': 'mmengine.EMAHook', 'momentum': 0.1}]
+    if wrapped:
+        short['custom_hooks'] = [{**hook, 'priority': 'VERY_HIGH'} for hook in short['custom_hooks']]
     trained = runner(short)
-    history, step = [], trained.model.train_step
+    history, step = [], partial(BaseModel.train_step, trained.model) if wrapped else trained.model.train_step
 
     def kept(*args, **kwargs):
         if not history:

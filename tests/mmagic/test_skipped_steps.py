@@ -171,6 +171,18 @@ def test_a_run_with_one_bad_loss_keeps_good_checkpoints(run_config, spoil, capfd
     assert 5 < validated < 60
 
 
+def test_epochs_that_are_shorter_than_the_interval_of_the_log(run_config, spoil):
+    """Each of three epochs of three iterations ends in a line of the log, which knows what was skipped till then."""
+    run_config['val_dataloader'] = run_config['val_cfg'] = run_config['val_evaluator'] = None
+    run_config['train_cfg'] = {'type': 'EpochBasedTrainLoop', 'max_epochs': 3}
+    run_config['train_dataloader'] |= {'batch_size': 2, 'sampler': {'type': 'DefaultSampler', 'shuffle': True}}
+    spoil({2, 4, 5})
+    runner(run_config).train()
+    scalars = [json.loads(line) for path in Path(run_config['work_dir']).rglob('scalars.json')
+               for line in path.read_text().splitlines()]
+    assert [entry.get('skipped') for entry in scalars if 'loss' in entry] == [1, 3, 3]
+
+
 @pytest.mark.parametrize('variant', ['ps', 'erm'])
 def test_a_run_ends_and_names_the_batch(variant, run_config, spoil, capsys):
     """Two bad iterations, a good one, three bad ones: it ends at the third, with the images' names."""

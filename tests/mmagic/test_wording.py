@@ -7,7 +7,7 @@ import pytest
 from mmagic.registry import MODELS
 from torch import nn
 
-from dil_plugin.errors import DILError, UnusableImage
+from dil_plugin.errors import DILError, SeveralErrors, UnusableImage
 from dil_plugin.mmagic.transforms import CounterfactualDistortions
 from dil_plugin.mmagic.wording import in_words_of_the_config, names_of_the_config
 
@@ -43,6 +43,8 @@ IN_THE_CONFIG = [
     {'distortions': [{'type': 'GaussianNoise', 'sigma': '5'}]},
     {'distortions': [{'type': 'GaussianNoise', 'scale': 4}]},
     {'gt_size': 0}, {'gt_size': 33, 'distortions': [{'type': 'Downsample', 'scale': 2}]}, {'queue_size': 0},
+    {'dil': {**DIL, 'inner': {'type': 'Adam', 'lr': '1e-4'}, 'checkpointing': 'yes'}},
+    {'distortions': [{'type': 'GaussianNoise', 'sigma': '5e0'}, {'type': 'JPEG', 'quality': '1e1'}]},
     {'is_use_ema': 1}, {'data_preprocessor': None}, {'generators': 1},
 ]
 IN_A_STEP = [
@@ -111,3 +113,10 @@ def test_errors_stay_what_they_are():
     assert (error.value.name, error.value.reason) == ('a.png', 'small')
     with pytest.raises(ValueError, match=r'^train\.dil$'), names_of_the_config():
         raise ValueError('train.dil')
+
+
+def test_several_errors_are_told_in_the_same_words():
+    several = SeveralErrors((DILError('train.dil: this'), DILError('network_g: that')))
+    with pytest.raises(SeveralErrors) as error, names_of_the_config():
+        raise several
+    assert str(error.value) == 'model.dil: this\nerror: model.generator: that'

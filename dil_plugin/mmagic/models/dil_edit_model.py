@@ -152,16 +152,20 @@ class DILEditModel(BaseEditModel):
         self._folder = folder
         self._begin(_single(optim_wrapper))
 
+    @names_of_the_config()
     def finish_iteration(self, optim_wrapper: Any) -> None:
-        """After an iteration whose step mmengine's default wrapper for distributed runs took, with our loss."""
+        """After an iteration whose step mmengine's default wrapper for distributed runs took, with our loss.
+
+        Whoever needs the result first calls it; called again it does nothing.
+        """
         if self._unfinished is not None and self._training is not None:
             (batch, result), self._unfinished = self._unfinished, None
             kept = self._training.took(result, _single(optim_wrapper).should_update())
             self._training.finish(_iteration(), [batch], [kept], self._files)
 
-    @property
-    def stepped(self) -> bool:
-        """Whether the last iteration came to a step of the optimiser; others accumulate."""
+    def took_a_step(self, optim_wrapper: Any) -> bool:
+        """Whether the last iteration, which is finished by this, came to a step of the optimiser; others accumulate."""
+        self.finish_iteration(optim_wrapper)
         return self._training is None or self._training.stepped
 
     def skipped_steps(self) -> int:
