@@ -13,7 +13,7 @@ from dil_plugin.learning.objective import select_outputs
 _UNSHUFFLED = {1: 4, 2: 2}  # RRDBNet divides the resolution by this at these scales
 _KNOWN = {'SwinIR': 7, **dict.fromkeys(('ECBSR', 'EDSR', 'MSRResNet', 'RCAN', 'RIDNet', 'RRDBNet', 'RRDBNetNoUpsample',
                                        'SRVGGNetCompact'), 1)}  # and their window_size where the YAML has none
-_FACTORS = (1, 2, 4, 8, 16, 32, 64)  # that are tried
+_FACTORS = (1, 2, 4, 8, 16, 32, 64, 3, 6, 12, 24, 48)  # that are tried; with windows of 3, 6, …
 _SMALL, _LARGE = 19, 67  # pixels; neither 2^k nor 2^k + 1, where networks that halve an image fit by chance
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'in_channels', 'inp_channels', 'img_channel', 'in_ch', 'in_nc')
 """Options by which networks say of how many channels their input is."""
@@ -89,7 +89,7 @@ def found_needs(network: nn.Module, options: Mapping[str, Any], window_size: int
 
     In this order: what the user says; what is known of its architecture; what comes of images that are sent through it:
     of odd sides, and where it fails on these, or gives another size than a whole multiple of theirs, of multiples of 2,
-    4, …, 64 (of its windows where it has a ``window_size``).
+    4, …, 64, then 3, 6, …, 48 (of its windows where it has a ``window_size``).
 
     Args:
         network: On the device where it is to be tried; the meta device does where it can do without values. It is
@@ -148,15 +148,20 @@ def _first_that_fits(fits: Callable[[int, int], bool], windows: int) -> SizeNeed
         else:
             return None
     minimum = multiple
-    while minimum < max(largest) and not fits(minimum, minimum):
+    while not fits(minimum, minimum):
+        if minimum >= max(largest):
+            return None
         minimum *= 2
     return SizeNeeds(minimum, multiple)
 
 
 def _odd_and_even(multiple: int, least: int) -> tuple[int, int]:
-    """Two sides, of which one is an odd multiple and one is twice an odd multiple."""
+    """An odd multiple and twice an odd multiple, with no other common divisor than ``multiple`` and its own."""
     count = -(-least // multiple)
-    return multiple * (count | 1), multiple * 2 * (-(-count // 2) | 1)
+    odd, half = count | 1, -(-count // 2) | 1
+    while math.gcd(odd, half) > 1:
+        odd += 2
+    return multiple * odd, multiple * 2 * half
 
 
 def _fits(network: nn.Module, channels: int, sides: tuple[int, ...], device: torch.device, outputs: str) -> bool:

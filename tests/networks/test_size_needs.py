@@ -1,6 +1,7 @@
 """What sizes networks take: by their options, by the user's word, by trying; and one way of padding everywhere."""
 
 import inspect
+import math
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dil_plugin.evaluation.networks import RestorationNetwork, build_module
+from dil_plugin.networks import size_needs as size_needs_module
 from dil_plugin.networks.size_needs import SizeNeeds, input_channels, known_needs, size_needs, tried_needs
 
 SWIN = {'img_size': 16, 'depths': [2], 'embed_dim': 12, 'num_heads': [2], 'mlp_ratio': 2}
@@ -107,6 +109,47 @@ def test_what_is_known_of_an_architecture_is_true(options: dict, multiple: int) 
 ])
 def test_networks_from_outside_are_tried(network: nn.Module, options: dict, expected: tuple[int, int]) -> None:
     assert size_needs(network, options) == SizeNeeds(*expected)
+
+
+class SilentWindows(Windows):
+    """Does not say its window."""
+
+    def __init__(self, window: int, largest: int = 9999) -> None:
+        super().__init__(window)
+        del self.window_size
+        self.largest = largest
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert max(x.shape[-2:]) <= self.largest
+        return super().forward(x)
+
+
+@pytest.mark.parametrize('window', [2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64])
+def test_windows_that_a_network_does_not_say_are_found(window: int) -> None:
+    network = RestorationNetwork(SilentWindows(window), {})
+    assert network.needs == SizeNeeds(window, window)
+    for sides in ((5 * window, 2 * window), (5 * window + 1, window - 1)):
+        assert network(torch.rand(1, 3, *sides)).shape == (1, 3, *sides)
+
+
+@pytest.mark.parametrize('windows', [1, 7, 8, 12])
+@pytest.mark.parametrize('factor', [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64])
+@pytest.mark.parametrize('least', [19, 67])
+def test_tried_sides_have_no_other_divisor_in_common(windows: int, factor: int, least: int) -> None:
+    sides = size_needs_module._odd_and_even(windows * factor, least)
+    assert math.gcd(*sides) == windows * factor
+    assert min(sides) >= min(least, 2 * windows * factor)
+
+
+def test_a_least_side_is_one_that_fits() -> None:
+    """Of sides from 66 to 80 the tried 67x70 is the one that fits; 128x128 is not."""
+    class Few(SilentWindows):
+        def forward(self, x: Tensor) -> Tensor:
+            assert min(x.shape[-2:]) >= 66
+            return super().forward(x)
+
+    assert tried_needs(Few(1, largest=80), 1, 3) is None
+    assert tried_needs(Few(1), 1, 3) == SizeNeeds(128, 1)
 
 
 def test_the_meta_device_does() -> None:
