@@ -112,14 +112,15 @@ def restore_files(network: Restorer, jobs: list[Job], tile: int = 512, overlap: 
         overwrite: Write results anew that are there already.
 
     Raises:
-        OptionError: ``tile`` or ``overlap`` is wrong, or the network is for neither colour nor grey images.
+        OptionError: ``tile`` or ``overlap`` is wrong, or the network is for neither colour nor grey images; or it
+            returns another size than its scale says, or other channels, for each image, of which two suffice.
     """
     check_tiles(tile, overlap)
     if network.channels not in (1, 3):
         raise OptionError(f'--checkpoint: the network takes images of {network.channels} channels; allowed: 3, 1')
     summary = Summary()
     bar = tqdm(jobs, desc='restore', unit='image', disable=None)
-    probed = False
+    probed, mistakes = False, list[OptionError]()
     for source, target in bar:
         if target.exists() and not overwrite:
             summary.skipped += 1
@@ -133,13 +134,17 @@ def restore_files(network: Restorer, jobs: list[Job], tile: int = 512, overlap: 
             restored = restore_image(network, image, tile, overlap, _tile_counter(bar, source))
             make_folder(target.parent)
             write_image(target, restored)
-        except DataError as error:
-            message = str(error).removeprefix(f'{source}: ')
-            summary.failed.append((source, message))
+        except (DataError, OptionError) as error:
+            summary.failed.append((source, str(error).removeprefix(f'{source}: ')))
+            mistakes += [error] if isinstance(error, OptionError) else []
+            if len(mistakes) > 1 and not summary.written + summary.skipped:
+                break
             continue
         summary.written += 1
         if lost := losses(image, target.suffix):
             summary.reduced.append((target, ' and '.join(lost)))
+    if mistakes and not summary.written + summary.skipped:  # they are not of an image
+        raise mistakes[0]
     return summary
 
 

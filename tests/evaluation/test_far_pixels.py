@@ -94,11 +94,51 @@ def test_one_that_looks_further_than_the_margin_gets_a_larger_one() -> None:
 
 @pytest.mark.parametrize('overlap', [0, 16, 32])
 def test_the_effect_is_that_of_the_pixels_that_differ(overlap: int) -> None:
-    """The mean of 64 of 16 + 3 overlap + 64 columns of uniform noise, beside black: half of a half of their share."""
+    """The mean of 64 of the columns of uniform noise, beside black: half of a half of their share."""
     by_far, by_whole = far_effects(network(Mean()), image(), overlap)
-    width = 16 + 3 * overlap + 64
+    width = 16 + max(3 * overlap, 64) + 64
     assert by_whole == pytest.approx(255 * 0.25 * 64 / width, rel=0.02)
-    assert by_far == pytest.approx(255 * 0.25 * (64 + 2 * overlap) / width, rel=0.02)
+    assert by_far == pytest.approx(255 * 0.25 * (width - 16 - overlap) / width, rel=0.02)
+
+
+@pytest.mark.parametrize('overlap', [0, 1])
+def test_one_that_looks_some_pixels_far_does_not_look_at_the_whole_image(overlap: int) -> None:
+    torch.manual_seed(0)
+    for module in (nn.Conv2d(3, 3, 5, padding=2), build_module(RRDB, '')):
+        told = tile_warning(network(module), image(), 64, overlap)
+        assert told is not None
+        assert told.startswith(f'the network looks further than --overlap {overlap} ')
+    told = tile_warning(network(ChannelAttention()), image(), 64, overlap)
+    assert told is not None
+    assert told.startswith('the network looks at the whole image (pixels 64 away ')
+
+
+class Strip(nn.Module):
+    """The mean of each row, or of each column: strip pooling."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim, self.anchor = dim, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * x + 0.5 * x.mean(self.dim, keepdim=True)
+
+
+def test_a_strip_is_noticed_in_either_direction() -> None:
+    rows, columns = (far_effects(network(Strip(dim)), image(), 32) for dim in (3, 2))
+    assert min(rows) > 10
+    assert columns == pytest.approx(rows, rel=0.1)
+    assert 'looks at the whole image' in str(tile_warning(network(Strip(2)), image(), 64, 32))
+
+
+@pytest.mark.parametrize('error', [IndexError('index 70 is out of range'), KeyError('176'), ZeroDivisionError(),
+                                   RuntimeError('sides must be 200')])
+def test_a_network_that_fails_on_the_probe_is_not_told_of(error: Exception) -> None:
+    class Failing(Mean):
+        def forward(self, x: Tensor) -> Tensor:
+            raise error
+
+    assert tile_warning(network(Failing()), image(), 64, 32) is None
 
 
 def test_nothing_is_computed_where_there_are_no_tiles() -> None:
@@ -108,7 +148,6 @@ def test_nothing_is_computed_where_there_are_no_tiles() -> None:
 
     for tile in (0, 200, 512):
         assert tile_warning(network(Untouched()), image(), tile, 32) is None
-    assert tile_warning(network(Untouched()), image(), 64, 32) is None  # which fails on the probe: it cannot be told
 
 
 def test_restoring_files_says_it_once(tmp_path, capsys) -> None:

@@ -342,6 +342,36 @@ class TestNetworks:
         with pytest.raises(OptionError, match='its scale 2'):
             restore_files(scripted(lambda x: x, scale=2), plan.jobs)
 
+    def test_wrong_scale_is_seen_by_two_images(self, tmp_path: Path) -> None:
+        for k in range(4):
+            one_image(tmp_path / 'in', f'{k}.png')
+        calls = []
+        with pytest.raises(OptionError, match='its scale 2'):
+            restore_files(scripted(lambda x: calls.append(1) or x, scale=2),
+                          plan_outputs(tmp_path / 'in', tmp_path / 'out').jobs, tile=0)
+        assert sum(calls) - self.tried() == 2
+
+    def tried(self) -> int:
+        """How often a network is called until it is known what sizes it takes."""
+        calls = []
+        network = scripted(lambda x: calls.append(1) or x)
+        assert network.multiple == 1
+        return len(calls)
+
+    @pytest.mark.parametrize('odd', [0, 1, 2])
+    def test_one_image_of_another_output_size_does_not_stop_the_others(self, tmp_path: Path, odd: int) -> None:
+        for k in range(3):
+            one_image(tmp_path / 'in', f'{k}.png', 8 if k == odd else 9)
+        network = scripted(lambda x: x[..., :7] if x.shape[-1] == 8 else x)
+        assert network.multiple == 1
+        jobs = plan_outputs(tmp_path / 'in', tmp_path / 'out').jobs
+        for _ in range(2):  # the second call is given that image alone
+            summary = restore_files(network, jobs)
+            assert [(path.name, 'returns (8, 7) for an input of (8, 8)' in reason)
+                    for path, reason in summary.failed] == [(f'{odd}.png', True)]
+            assert summary.written + summary.skipped == 2
+        assert names(tmp_path / 'out') == [f'{k}.png' for k in range(3) if k != odd]
+
 
 def test_help_needs_no_torch() -> None:
     code = ("import sys, runpy; sys.modules['torch'] = None; sys.argv = ['restore.py', '--help']; "
