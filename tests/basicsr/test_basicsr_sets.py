@@ -9,7 +9,7 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.data.paired_image_dataset import PairedImageDataset
 
-from dil_plugin.basicsr.data.basicsr_sets import required_options
+from dil_plugin.basicsr.data.basicsr_sets import check_basicsr_set, required_options
 from dil_plugin.errors import DataError, DILError, OptionError
 
 DEGREES = {
@@ -160,6 +160,19 @@ def test_required_options_are_what_the_class_cannot_do_without(pair_of):
         with pytest.raises(Exception, match=name):
             PairedImageDataset({key: value for key, value in copy.deepcopy(block).items() if key != name})[0]
     assert PairedImageDataset(block)[0]['gt'].shape == (3, 16, 16)
+
+
+def test_what_an_overridden_method_reads_is_not_required(tmp_path, crops):
+    """VideoTestDataset pads in its __getitem__, which VideoRecurrentTestDataset does without."""
+    from basicsr.data.video_test_dataset import VideoRecurrentTestDataset
+    shutil.copytree(crops, tmp_path / '000')
+    block = {'name': 'REDS4', 'type': 'VideoRecurrentTestDataset', 'phase': 'val', 'cache_data': True, 'num_frame': 5,
+             'dataroot_gt': str(tmp_path), 'dataroot_lq': str(tmp_path), 'io_backend': {'type': 'disk'}}
+    check_basicsr_set('datasets.val', block)
+    required = required_options('VideoRecurrentTestDataset', block)
+    assert set(required) == {'cache_data', 'dataroot_gt', 'dataroot_lq', 'io_backend', 'num_frame'}
+    assert {*required, 'padding'} == set(required_options('VideoTestDataset', block))
+    assert len(VideoRecurrentTestDataset(copy.deepcopy(block))[0]['lq']) == 6
 
 
 # ---- Defaults --------------------------------------------------------------------------------------------------------

@@ -119,9 +119,8 @@ def required_options(kind: str, dataset: Mapping[str, Any]) -> list[str]:
     Nothing but the source says which these are; where there is none, none are named.
     """
     from basicsr.utils.registry import DATASET_REGISTRY
-    classes = [one for one in _found(DATASET_REGISTRY, kind).__mro__ if _of_basicsr(one)]
     try:
-        source = '\n'.join(map(inspect.getsource, classes))
+        source = '\n'.join(_methods_that_run(_found(DATASET_REGISTRY, kind)))
     except OSError:
         return []
     optional = set(_ASKED.findall(source)) | _GIVEN | (_TRAINING if dataset.get('phase') != 'train' else set())
@@ -129,6 +128,18 @@ def required_options(kind: str, dataset: Mapping[str, Any]) -> list[str]:
     if isinstance(backend, Mapping) and backend.get('type') == 'lmdb' and kind in _LISTED:
         optional |= {'meta_info', 'meta_info_file'}
     return [name for name in dict.fromkeys(_READ.findall(source)) if name not in optional]
+
+
+def _methods_that_run(cls: type) -> list[str]:
+    """The sources of the methods of a class of BasicSR's and its bases: of overridden ones where ``super()`` calls."""
+    sources: dict[str, list[str]] = {}
+    for one in filter(_of_basicsr, cls.__mro__):
+        for name, method in vars(one).items():
+            function = getattr(method, '__func__', method)
+            if inspect.isfunction(function) and (name not in sources or
+                                                 re.search(rf'super\(.*\)\.{name}\(', sources[name][-1])):
+                sources.setdefault(name, []).append(inspect.getsource(function))
+    return [source for methods in sources.values() for source in methods]
 
 
 def check_roots(key: str, dataset: Mapping[str, Any]) -> None:
