@@ -21,10 +21,13 @@ class PictureFolder:
         self.runs = list(runs)
 
     def add(self, dataset: str, condition: str, image: str, run: str, restored: Image, clean: Image) -> None:
-        """Keeps one run's image, and the clean one beside it; uint8 BGR. Raises DataError if it cannot be written."""
+        """Keeps one run's image, and the clean one beside it, which may have been replaced since; both uint8 BGR.
+
+        Raises:
+            DataError: One cannot be written.
+        """
         write_png(restored, self._path(dataset, condition, image, run))
-        if not self.has(dataset, condition, image, CLEAN):
-            write_png(clean, self._path(dataset, condition, image, CLEAN))
+        write_png(clean, self._path(dataset, condition, image, CLEAN))
 
     def has(self, dataset: str, condition: str, image: str, run: str) -> bool:
         """Whether it was kept."""

@@ -17,7 +17,7 @@ class RunNetworks:
     Attributes:
         runs: What they are, in the plan's order.
         identities: By the run's name (``input`` too), what its scores depend on: the checkpoint, which of its
-            parameters, and the architecture with its options, which may be another YAML's.
+            parameters, and the architecture with its options and ``val.window_size``, which may be another YAML's.
 
     Raises:
         OptionError: A network is of another scale than the protocol, or not for colour images.
@@ -34,7 +34,10 @@ class RunNetworks:
             sys.stderr.write(f'{name}: {path}: {network.selection}\n')
             run = _describe(network, name, path)
             self.runs.append(run)
-            architecture = json.dumps([network.options, network.scale, network.outputs], sort_keys=True, default=str)
+            facts = [network.options, network.scale, network.outputs]
+            if network.window_size != (network.notes.window_size if network.notes else None):  # the YAML's
+                facts.append(network.window_size)
+            architecture = json.dumps(facts, sort_keys=True, default=str)
             self.identities[name] = f'{run.sha256} {run.param_key} {_digest(architecture)}'
 
     def load(self, name: str, device: str) -> RestorationNetwork:

@@ -146,7 +146,7 @@ class ScoreStore:
             if wanted is not None and wanted != entry.identity:
                 raise OptionError(f'--output: {self.path} has scores of another checkpoint, network or param_key for '
                                   f'run {entry.score.run}; give another --output or name, or --overwrite to measure '
-                                  'all anew')
+                                  'all anew (the network: network_g, scale, val.window_size)')
             if self._fingerprint(entry.score.dataset, entry.score.image) in (None, entry.image):
                 self.scores[key_of(entry.score)] = entry.score
         self._file.truncate(whole)  # drops what a kill cut off

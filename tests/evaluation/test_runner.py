@@ -1,5 +1,7 @@
 """The evaluation: its scores, its batches, what it keeps, and that it continues."""
 
+import hashlib
+import json
 import sys
 import time
 import types
@@ -29,6 +31,7 @@ NOISE = {
 }
 PAIRS_X4 = {'name': 'own', 'title': 'Pairs', 'datasets': ['RealSR V3'], 'scale': 4, 'channel': 'Y',
             'conditions': [{'name': 'x4'}]}
+SMALL = {'type': 'RRDBNetNoUpsample', 'num_feat': 4, 'num_block': 1, 'num_grow_ch': 2}
 X4 = {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 4, 'num_feat': 4, 'num_block': 1, 'num_grow_ch': 2}
 
 
@@ -194,6 +197,32 @@ def test_another_architecture_of_the_same_parameters_is_refused(plan, save_netwo
         reproduce(plan(runs=runs, limit=1, opt=str(tmp_path / '255.yml')))
 
 
+def test_another_window_size_of_the_yaml_is_refused(plan, save_network, tmp_path):
+    runs = {'ERM': str(save_network('own.pth', notes=False))}
+    for size in (None, 16, 64):
+        val = {'val': {'window_size': size}} if size else {}
+        (tmp_path / f'{size}.yml').write_text(yaml.safe_dump({'network_g': SMALL, **val}))
+    identities = [RunNetworks(plan(runs=runs, opt=str(tmp_path / f'{size}.yml'))).identities['ERM']
+                  for size in (None, 16, 64)]
+    assert len(set(identities)) == 3
+    reproduce(plan(runs=runs, limit=1, opt=str(tmp_path / '16.yml')))
+    with pytest.raises(OptionError, match='another checkpoint, network or param_key for run ERM'):
+        reproduce(plan(runs=runs, limit=1, opt=str(tmp_path / '64.yml')))
+
+
+def test_scores_of_earlier_versions_stay(plan, save_network):
+    """Their identities: of network, scale and outputs. A window size in the checkpoint is part of its digest."""
+    path = save_network('own.pth')
+    content = torch.load(path, weights_only=True)
+    for size in (None, 16):
+        content['dil_plugin']['window_size'] = size
+        torch.save(content, path)
+        networks = RunNetworks(plan(runs={'ERM': str(path)}))
+        facts = json.dumps([SMALL, 1, 'all'], sort_keys=True)
+        digests = [hashlib.sha256(one).hexdigest() for one in (path.read_bytes(), facts.encode())]
+        assert networks.identities['ERM'] == f'{digests[0]} params {digests[1][:12]}'
+
+
 def test_other_images_of_the_same_names_are_measured(plan, data, calls, tmp_path):
     first = reproduce(plan())
     calls.clear()
@@ -265,7 +294,7 @@ def test_tiles_that_change_the_result_are_told_once_for_a_run(plan, monkeypatch,
     reproduce(plan(tile=20, overlap=8))
     told = capsys.readouterr().err
     for run in ('ERM', 'DIL_sf'):
-        assert told.count(f'warning: {run}: the network looks at the whole image (pixels 24 away') == 1
+        assert told.count(f'warning: {run}: the network looks at the whole image (pixels 64 away') == 1
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(plan, monkeypatch):
@@ -371,6 +400,19 @@ def test_pictures_are_kept_of_the_tabulated_conditions(plan):
         for name in ('input', 'ERM', 'DIL_sf'):
             expected = values(results)[name, picture.dataset, picture.condition, picture.image]
             assert psnr_ssim(images[name], images['clean']) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('size', [(40, 48), (44, 40)])
+def test_the_clean_picture_is_that_of_an_image_that_was_replaced(plan, data, size):
+    options = {'pictures': 1, 'datasets': ['Set5'], 'conditions': ['30']}
+    name = reproduce(plan(**options)).pictures[0].image
+    cv2.imwrite(str(data / 'Set5' / f'{name}.png'), np.full((*size, 3), 90, np.uint8))
+    results = reproduce(plan(**options))
+    picture, = results.pictures
+    images = {run: cv2.imread(str(plan().output / file)) for run, file in picture.files.items()}
+    np.testing.assert_array_equal(images['clean'], np.full((*size, 3), 90, np.uint8))
+    assert {image.shape for image in images.values()} == {(*size, 3)}
+    write_report(results, plan().output)
 
 
 def test_inputs_can_be_written(plan, data):
