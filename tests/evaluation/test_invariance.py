@@ -453,13 +453,23 @@ class TestTool:
         with pytest.raises(NumericalError, match='image image0: the gradient of the loss is not finite'):
             measure(RestorationNetwork(Root(3, 3, 1), {}))
 
-    def test_a_network_that_fails(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize('kind', [AssertionError, ValueError, ZeroDivisionError])
+    def test_a_network_that_fails(self, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
 
         def fail(*_: object, **__: object) -> None:
-            raise AssertionError('sides must be multiples of 4')
+            raise kind('sides must be multiples of 4')
 
         monkeypatch.setattr('dil_plugin.evaluation.invariance.tool.measure_invariance', fail)
-        with pytest.raises(DataError, match=r'--run A=.*a.pth: the network fails \(AssertionError: sides must be'):
+        with pytest.raises(DataError, match=rf'--run A=.*a.pth: the network fails \({kind.__name__}: sides must be'):
+            self.run(folder, 'a')
+
+    def test_a_mistake_keeps_its_words(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+        def fail(*_: object, **__: object) -> None:
+            raise OptionError('Net: takes images of 1 channels')
+
+        monkeypatch.setattr('dil_plugin.evaluation.invariance.tool.measure_invariance', fail)
+        with pytest.raises(OptionError, match='^Net: takes images of 1 channels$'):
             self.run(folder, 'a')
 
     def test_refused_before_any_work(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

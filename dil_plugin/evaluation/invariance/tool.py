@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from dil_plugin.data_preparation import find_images
 from dil_plugin.distortions import DistortionSet, parse_distortions
-from dil_plugin.errors import DataError, NumericalError, OptionError
+from dil_plugin.errors import DataError, DILError, NumericalError, OptionError
 from dil_plugin.evaluation.benchmark_sets.base import read_bgr
 from dil_plugin.evaluation.devices import choose_device
 from dil_plugin.evaluation.invariance.figure import invariance_figure
@@ -91,7 +91,9 @@ def write_invariance(runs: Mapping[str, Path],
             except NumericalError as error:
                 raise NumericalError(f'--run {name}={runs[name]}: {error}, so that there is nothing to measure; leave '
                                      'this run out') from None
-            except (RuntimeError, AssertionError, TypeError, IndexError, KeyError, AttributeError) as error:
+            except DILError:
+                raise
+            except Exception as error:  # networks raise many kinds
                 raise DataError(f'--run {name}={runs[name]}: the network fails ({type(error).__name__}: '
                                 f'{" ".join(str(error).split())[:240]})') from error
             measured[name] = MeasuredRun(
