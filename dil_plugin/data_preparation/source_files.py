@@ -43,7 +43,7 @@ def is_changed(path: Path, entry: Entry, thorough: bool) -> bool:
         thorough: Compare the bytes in any case.
     """
     status = path.stat()
-    if entry.problem is not None and not entry.n_bytes:
+    if entry.problem is not None and not entry.n_bytes and entry.crc is None:  # an empty file has one, 0
         return False
     if status.st_size != entry.n_bytes:
         return True

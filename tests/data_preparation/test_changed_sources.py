@@ -87,12 +87,14 @@ def test_outputs_of_earlier_versions_are_compared_by_size(folder, pack, tmp_path
         pack()
 
 
-def test_an_image_that_was_damaged_and_is_mended_is_noticed(folder, tmp_path):
+@pytest.mark.parametrize('length', [0, 100])
+@pytest.mark.parametrize('verify', [False, True])
+def test_an_image_that_was_damaged_and_is_mended_is_noticed(folder, tmp_path, length, verify):
     good = (folder / '0.png').read_bytes()
-    (folder / '0.png').write_bytes(good[:100])
+    (folder / '0.png').write_bytes(good[:length])
 
     def call():
-        return prepare_data(folder, tmp_path / 'out.lmdb', SETTINGS, workers=1, on_bad_image='skip')
+        return prepare_data(folder, tmp_path / 'out.lmdb', SETTINGS, workers=1, on_bad_image='skip', verify=verify)
 
     assert len(call().bad) == 1
     assert len(call().bad) == 1
