@@ -133,7 +133,9 @@ def select_parameters(content: Any, path: str | os.PathLike[str], param_key: str
     state = content if key is None else content[key]
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         where = 'the file' if key is None else f"'{key}'"
-        raise DataError(f'{path}: {where} is no state dict; expected a checkpoint with params or params_ema')
+        found = ', '.join([str(key) for key in content if key != NOTES][:3]) if key is None else ''
+        only = f", got only {found}; a tool's --param-key takes another" if found else ''
+        raise DataError(f'{path}: {where} is no state dict; expected a checkpoint with params or params_ema{only}')
     if key is not None and (warning := forgotten_statistics(content, path, key)):
         sys.stderr.write(f'Warning: {warning}\n')
     return key or '', network_names(state)
@@ -163,11 +165,19 @@ def selection_in_words(key: str, content: Mapping[Any, Any]) -> str:
 
 
 def refuse_not_finite(state: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
-    """Raises DataError, naming the file and the first such parameter, where weights are NaN or infinite."""
+    """Raises DataError, naming the file and the first such parameter, where weights are NaN or infinite.
+
+    A tensor of 0 and -inf alone is a mask of attention, which a network keeps as a buffer.
+    """
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all() and not _is_mask(tensor):
             raise DataError(f'{path}: {name} is not finite (NaN or infinite): the training had diverged; take an '
                             'earlier checkpoint')
+
+
+def _is_mask(tensor: torch.Tensor) -> bool:
+    shown = tensor == 0
+    return bool(shown.any()) and bool((shown | tensor.isneginf()).all())
 
 
 def forgotten_statistics(content: Mapping[str, Any], path: str | os.PathLike[str], key: str) -> str:

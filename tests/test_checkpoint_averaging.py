@@ -15,7 +15,7 @@ import dil_plugin.basicsr  # noqa: F401
 from basicsr.archs import build_network
 
 from dil_plugin.checkpoint_averaging import average_checkpoints, average_files
-from dil_plugin.checkpoints import NOTES, NetworkNotes, load_checkpoint, save_atomically
+from dil_plugin.checkpoints import NOTES, NetworkNotes, load_checkpoint, refuse_not_finite, save_atomically
 from dil_plugin.errors import DataError, DILError, OptionError
 from dil_plugin.evaluation.networks import load_network
 
@@ -150,3 +150,18 @@ def test_weights_that_are_not_finite_or_counted_twice_are_refused(tmp_path: Path
             average_checkpoints([one, two, again])
     with pytest.raises(DataError, match=r'latest\.pth: holds the same weights as .*2\.pth'):
         average_checkpoints([one, two, written(tmp_path / 'latest.pth', params=2.0)])
+
+
+def test_masks_of_attention_may_be_infinite(tmp_path: Path):
+    """Of 0 and -inf alone; weights may not, and none may be NaN."""
+    mask = torch.full((4, 4), float('-inf')).triu(1)
+    paths = [tmp_path / f'{k}.pth' for k in (1, 2)]
+    for k, path in enumerate(paths):
+        torch.save({'params': {'w': torch.full((3,), float(k)), 'mask': mask}}, path)
+    params = average_checkpoints(paths)[0]['params']
+    assert torch.equal(params['mask'], mask)
+    assert torch.equal(params['w'], torch.full((3,), 0.5))
+    infinite = float('inf')
+    for values in ([0, infinite], [-infinite, -infinite], [0, -infinite, 0.5], [0, -infinite, float('nan')]):
+        with pytest.raises(DataError, match=r'x\.pth: mask is not finite'):
+            refuse_not_finite({'mask': torch.tensor(values)}, 'x.pth')

@@ -109,7 +109,8 @@ def test_bare_and_wrapped_state_dicts():
 @pytest.mark.parametrize(('content', 'param_key', 'message'), [
     ({'params': {'w': torch.ones(1)}}, 'params_ema', "has no 'params_ema', only params"),
     ({'params': {}}, None, "'params' is no state dict"),
-    ({'epoch': 3}, None, 'the file is no state dict'),
+    ({'epoch': 3, 'state_dict': {'w': torch.ones(1)}}, None, 'the file is no state dict; expected a checkpoint with '
+     "params or params_ema, got only epoch, state_dict; a tool's --param-key takes another"),
     ({'optimizers': [], 'schedulers': [], 'iter': 3}, None, 'is a training state; the network is in the folder models'),
     ([1], None, 'expected a checkpoint with params or params_ema, got list'),
 ])
