@@ -35,11 +35,15 @@ class NumericalWatch:
         self.skipped = SkippedSteps(labels, options.max_skipped, next(iter(params.values())).device)
         self._buffers = KeptBuffers(loss.network)
         self._last: tuple[MetaBatch, MetaGradient] | None = None
+        self._parts: list[tuple[SkippedBatch, list[Tensor]]] = []  # iterations that accumulate for the next step
+        self._finite: list[Tensor] = []  # of the present iteration's part in it
+        self._step_ended = True
         self._warned = False
 
     def start(self) -> None:
         """An iteration begins; the images of the last one need not lie beside the new ones."""
         self._last = None
+        self._finite = []
 
     def prepare(self) -> None:
         """A meta-gradient is about to be computed."""
@@ -49,21 +53,28 @@ class NumericalWatch:
         """What ``OuterStep.take`` said of a meta-gradient; returns whether it led to a step of the optimiser."""
         finite, faulty = outcome
         self._buffers.restore_unless(finite)
-        if faulty is None:
-            return False
         self.skipped.count(step, faulty)
-        return True
+        if self._step_ended:
+            self._parts, self._finite = [], []
+        self._finite.append(finite)
+        self._step_ended = faulty is not None
+        return self._step_ended
 
     def finish(self, iteration: int, batches: Sequence[MetaBatch], steps: Sequence[MetaGradient],
                files: Sequence[str], to_unit: Callable[[Tensor], Tensor] = Tensor.float) -> None:
         """An iteration has ended; for the arguments see ``SkippedBatch``.
 
         Raises:
-            NumericalError: ``train.dil.max_skipped`` steps in a row were skipped; the batch was written down.
+            NumericalError: ``train.dil.max_skipped`` steps in a row were skipped; of the iterations that the last of
+                them accumulated the first that was not finite was written down.
         """
-        if self.skipped.too_many():
-            last = SkippedBatch(iteration, self.labels, batches, steps, files, self.rank, to_unit)
-            raise last.error(self.folder, self.options.max_skipped)
+        self._parts.append((SkippedBatch(iteration, self.labels, batches, steps, files, self.rank, to_unit),
+                            self._finite))
+        if self._step_ended:
+            if self.skipped.too_many():
+                at_fault = [part for part, finite in self._parts if not all(map(bool, finite))]
+                raise [*at_fault, self._parts[-1][0]][0].error(self.folder, self.options.max_skipped)
+            self._parts = []
         self._last = batches[-1], steps[-1]
 
     def read(self) -> int:

@@ -21,7 +21,7 @@ _SHOWN = 8  # patches of a confounder in its picture
 
 @dataclass(frozen=True)
 class SkippedBatch:
-    """One iteration whose step was skipped.
+    """One iteration whose step was skipped, or may be.
 
     Attributes:
         iteration: Its number.
@@ -54,7 +54,7 @@ class SkippedBatch:
             where = f'the batch could not be written to {folder} ({error.strerror})'
         files = ', '.join(self.files[:_NAMED]) + (', …' if len(self.files) > _NAMED else '')
         return NumericalError(f'iteration {self.iteration}: the last {allowed} or more steps in a row were skipped '
-                              f'(train.dil.max_skipped: {allowed}); {self.reason()}; images of the last batch: '
+                              f'(train.dil.max_skipped: {allowed}); {self.reason()}; images of its batch: '
                               f'{files or "unknown"}; {where}; lower the learning rates (train.dil.inner.lr, '
                               'train.optim_g.lr), or look for what is wrong with these images; steps that were '
                               'skipped are not saved')

@@ -24,18 +24,23 @@ class SkippedSteps:
         self.allowed = allowed
         self._what = [*(f'inner loss of {label}' for label in labels), 'outer loss', 'gradient alone']
         self._counts = torch.zeros(_REASONS + len(self._what), dtype=torch.long, device=device)
+        self._at_fault = torch.zeros(len(self._what) - 1, dtype=torch.bool, device=device)
         self._reported = [0] * len(self._counts)
         self._arriving: tuple[Tensor, torch.cuda.Event] | None = None
         self._cuda = device.type == 'cuda'
 
-    def count(self, step: MetaGradient, faulty: Tensor) -> None:
-        """Counts a step of the optimiser.
+    def count(self, step: MetaGradient, faulty: Tensor | None) -> None:
+        """Takes in a meta-gradient, and counts the step of the optimiser that it and those since the last led to.
 
         Args:
-            step: The (last) meta-gradient that led to it.
-            faulty: A boolean scalar on the device: the step was skipped, and its numbers are at fault.
+            step: The meta-gradient.
+            faulty: A boolean scalar on the device: the step was skipped, and its numbers are at fault. None: there was
+                none yet, as it accumulates.
         """
-        at_fault = faults(step, len(self._what) - 2)
+        at_fault = self._at_fault | faults(step, len(self._what) - 2)
+        self._at_fault = at_fault if faulty is None else torch.zeros_like(at_fault)
+        if faulty is None:
+            return
         reasons = torch.cat([at_fault, ~at_fault.any().reshape(1)]) & faulty
         self._counts[_TOTAL:_TOTAL + 1] += faulty
         self._counts[_IN_A_ROW:_IN_A_ROW + 1] += 1

@@ -132,6 +132,22 @@ def test_a_run_ends_and_keeps_the_batch(base, pipeline, spoil, tmp_path, variant
     assert sorted(path.suffix for path in folder.iterdir()).count('.pth') == 1
 
 
+@pytest.mark.parametrize(('bad', 'named'), [({1, 3}, 3), ({2, 4}, 4), ({1, 3, 4}, 3)])
+def test_the_part_of_an_accumulated_step_that_was_bad_is_named(base, parsed, spoil, tmp_path, bad, named):
+    """Not the part that came to the step, whose losses may all be finite."""
+    base['train'] |= {'dil': {'variant': 'sf', 'max_skipped': 2}, 'accum_iter': 2}
+    opt = parsed(base)
+    opt['path']['experiments_root'] = str(tmp_path)
+    model = build_model(opt)
+    spoil(bad, 1)
+    train(model, [1, 2, 3])
+    with pytest.raises(NumericalError, match=rf'^iteration {named}: .*inner loss of GaussianNoise\(sigma=10\)'):
+        train(model, [4])
+    dump = torch.load(tmp_path / 'skipped' / f'iter_{named}.pth', weights_only=True)
+    assert not dump['steps'][0]['confounders'][1]['lq'].isfinite().all()
+    assert 'inner loss of GaussianNoise(sigma=10) (2).' in model.watch.skipped.read()[1]
+
+
 def test_a_dump_that_cannot_be_written_does_not_hide_the_reason(base, parsed, spoil, tmp_path):
     base['train']['dil'] = {'variant': 'ps', 'max_skipped': 1}
     opt = parsed(base)

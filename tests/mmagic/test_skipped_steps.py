@@ -203,6 +203,31 @@ def test_a_run_ends_and_names_the_batch(variant, run_config, spoil, capsys):
     assert dump.with_name('iter_6_query.png').is_file()
 
 
+@pytest.mark.parametrize(('bad', 'named'), [({1, 3}, 3), ({2, 4}, 4), ({1, 4}, 4), ({1, 3, 4}, 3)])
+def test_the_part_of_an_accumulated_step_that_was_bad_is_named(bad, named, images, spoil, tmp_path, hub):
+    """Not the part that came to the step, whose losses may all be finite."""
+    model = build(dil={'variant': 'sf', 'max_skipped': 2})
+    wrapper = OptimWrapper(torch.optim.Adam(model.generator.parameters(), lr=1e-3), accumulative_counts=2)
+    model.prepare_training(wrapper, str(tmp_path))
+    spoil(bad)
+
+    def train(iteration):
+        hub.update_info('iter', iteration - 1)
+        batch = batch_of(images)
+        for sample in batch['data_samples']:
+            sample.set_metainfo({'gt_path': f'of_{iteration}.png'})
+        model.train_step(batch, wrapper)
+
+    for iteration in (1, 2, 3):
+        train(iteration)
+    with pytest.raises(NumericalError) as error:
+        train(4)
+    for words in (f'iteration {named}: ', r'inner loss of GaussianNoise(sigma=10)', f'of_{named}.png'):
+        assert words in str(error.value)
+    dump = torch.load(tmp_path / 'skipped' / f'iter_{named}.pth', weights_only=True)
+    assert not dump['steps'][0]['confounders'][1]['lq'].isfinite().all()
+
+
 def test_a_resumed_run_goes_on_counting(run_config, spoil, tmp_path):
     run_config['val_dataloader'] = run_config['val_cfg'] = run_config['val_evaluator'] = None
     run_config['train_cfg'] = {'type': 'IterBasedTrainLoop', 'max_iters': 10}
