@@ -138,7 +138,7 @@ def _with_enough_epochs(create: Any) -> Any:
             logger.warning(f'train.total_iter: {total_iters}, but the training state is of iteration '
                            f'{DrawSampler.resumed["iter"]} already: nothing is left to train. The network is written '
                            'to net_g_latest.pth and validated; a larger total_iter goes on.')
-        epochs = sampler.begin(opt['datasets']['train']['batch_size_per_gpu'], total_iters)
+        epochs = sampler.begin(train_loader.batch_size, total_iters)  # of all GPUs that this process has
         return train_loader, sampler, val_loaders, epochs, total_iters
 
     create_loaders.counts_whole_batches = True  # type: ignore[attr-defined]

@@ -17,23 +17,35 @@ def containers(network: nn.Module) -> Iterator[tuple[str, nn.Module, str, Any]]:
                 yield f'{path}.{name}'.lstrip('.'), module, name, value
 
 
-def items(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
-    """What stands in nested containers, each with its place, as in ``layers[0]``."""
+def items(value: Any, path: str = '', around: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """What stands in nested containers, each with its place, as in ``layers[0]``; not those that stand in themselves.
+
+    Args:
+        value: A container, or anything else.
+        path: Its place.
+        around: Ids of the containers that it stands in.
+    """
     if isinstance(value, list | tuple | dict):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from items(item, f'{path}[{key!r}]')
+            if id(item) not in (*around, id(value)):
+                yield from items(item, f'{path}[{key!r}]', (*around, id(value)))
     else:
         yield path, value
 
 
-def replaced(value: Any, new: Mapping[int, Tensor]) -> Any:
-    """The container with other tensors in the places of parameters, by their ids; what holds none stays itself."""
+def replaced(value: Any, new: Mapping[int, Tensor], around: tuple[int, ...] = ()) -> Any:
+    """The container with other tensors in the places of parameters, by their ids; what holds none stays itself.
+
+    So does a container that stands in itself, in that place. See ``items``.
+    """
     if isinstance(value, nn.Parameter):
         return new.get(id(value), value)
+    if id(value) in around:
+        return value
     if type(value) in (list, tuple):
-        return type(value)(replaced(item, new) for item in value)
+        return type(value)(replaced(item, new, (*around, id(value))) for item in value)
     if type(value) is dict:
-        return {key: replaced(item, new) for key, item in value.items()}
+        return {key: replaced(item, new, (*around, id(value))) for key, item in value.items()}
     return value
 
 

@@ -57,7 +57,7 @@ def leave_out_where(optimizer: torch.optim.Optimizer, finite: Callable[[], Tenso
         decided = finite()
         if hasattr(optimizer, 'found_inf'):
             return
-        if _is_fused(optimizer) and optimizer.state:
+        if _is_fused(optimizer) and (optimizer.state or _has_no_state(optimizer)):
             _decide_on_device(optimizer, decided)
             optimizer.decided_by_us = True
         elif not bool(decided):
@@ -71,6 +71,10 @@ def leave_out_where(optimizer: torch.optim.Optimizer, finite: Callable[[], Tenso
 
     optimizer.register_step_pre_hook(before)
     optimizer.register_step_post_hook(after)
+
+
+def _has_no_state(optimizer: torch.optim.Optimizer) -> bool:
+    return isinstance(optimizer, torch.optim.SGD) and not any(group['momentum'] for group in optimizer.param_groups)
 
 
 def _is_fused(optimizer: torch.optim.Optimizer) -> bool:

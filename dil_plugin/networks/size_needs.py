@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dil_plugin.learning.objective import select_outputs
+from dil_plugin.networks.evaluating import evaluating
 
 _UNSHUFFLED = {1: 4, 2: 2}  # RRDBNet divides the resolution by this at these scales
 _KNOWN = {'SwinIR': 7, **dict.fromkeys(('ECBSR', 'EDSR', 'MSRResNet', 'RCAN', 'RIDNet', 'RRDBNet', 'RRDBNetNoUpsample',
@@ -122,14 +123,8 @@ def tried_needs(network: nn.Module, windows: int, channels: int, outputs: str = 
     """
     device = next((tensor.device for tensor in _tensors(network)), torch.device('cpu'))
     devices = [device] if device.type == 'cuda' else []
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
-            return _first_that_fits(lambda *sides: _fits(network, channels, sides, device, outputs), windows)
-    finally:
-        for module in training:
-            module.training = True
+    with evaluating(network), torch.no_grad(), torch.random.fork_rng(devices):
+        return _first_that_fits(lambda *sides: _fits(network, channels, sides, device, outputs), windows)
 
 
 def input_channels(options: Mapping[str, Any]) -> int:

@@ -214,3 +214,33 @@ def test_steps_that_others_take_are_left_out(make):
     left, right = (one.state_dict()['state'] for one in (guarded, plain))
     assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(right[0][name]))
                for name, value in left[0].items() if value is not None) if left else not right
+
+
+class Decision:
+    """A boolean on the device; the host's looks at it are counted."""
+
+    looks = 0
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    def __bool__(self) -> bool:
+        Decision.looks += 1
+        return bool(self.value)
+
+    def __invert__(self) -> Tensor:
+        return ~self.value
+
+
+@pytest.mark.parametrize('name', OPTIMIZERS)
+def test_no_host_decides_on_the_steps_of_a_fused_optimiser(name: str) -> None:
+    """But for the first one of those that have moments."""
+    param = torch.nn.Parameter(torch.ones(2))
+    optimizer = OPTIMIZERS[name]([param], fused=True)
+    leave_out_where(optimizer, lambda: Decision(all_finite([param.grad])))
+    Decision.looks = 0
+    for values in GRADIENTS:
+        param.grad = torch.tensor(values)
+        optimizer.step()
+    assert Decision.looks == (0 if name == 'SGD' else 1)
+    assert param.isfinite().all()

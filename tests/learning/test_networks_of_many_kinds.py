@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from learning_helpers import meta_batch, relative_error, seeded
+from learning_helpers import charbonnier, conv_network, meta_batch, relative_error, seeded
 from test_memory_options import VARIANTS
 from torch import Tensor, nn
 from torch.nn import functional
@@ -201,3 +201,15 @@ def test_an_operation_without_second_derivative(variant: str) -> None:
     with pytest.raises(OptionError, match='train.dil.hvp: exact, but an operation .* no second derivative'):
         gradients(variant, seeded(Once))
     assert all(bool(grad.isfinite().all()) for grad in gradients('ps finite difference', seeded(Once)))
+
+
+def test_containers_that_stand_in_themselves() -> None:
+    """As a cache that knows itself; the weights beside it are found and replaced all the same."""
+    network = conv_network()
+    network.cache = {'weights': [network[0].weight]}
+    network.cache['self'] = network.cache
+    loss = NetworkLoss(network, charbonnier)
+    params = {name: p.detach() + 1 for name, p in loss.parameters().items()}
+    assert loss.at(params, lambda: network.cache['weights'][0]) is params['0.weight']
+    assert network.cache['self'] is network.cache
+    assert network.cache['weights'][0] is network[0].weight

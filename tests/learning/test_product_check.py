@@ -159,3 +159,18 @@ def test_frozen_layers_are_left_out() -> None:
     network = seeded(Network, dtype=torch.float32)
     network.head.requires_grad_(False)
     assert check_product(network, CRITERIA['mse'], PAIR).error < 1e-8
+
+
+def test_a_kink_beside_the_parameters_is_not_laid_at_the_products_door() -> None:
+    """It lies between the points of a difference over 1e-8 of them; those of nearer ones are on one side of it."""
+
+    class Kink(nn.Module):
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()).double())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * (self.weight**2 + functional.relu(self.weight - (1 - 3e-9)))
+
+    assert check_product(Kink(), nn.functional.mse_loss, PAIR).error < 1e-6

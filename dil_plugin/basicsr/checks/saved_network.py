@@ -1,7 +1,6 @@
 """Whether a checkpoint holds the whole network: built anew and loaded from it, it must restore as the trained one."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from dil_plugin.basicsr.checks.network_scale import built
 from dil_plugin.checkpoints import load_checkpoint
 from dil_plugin.errors import OptionError
 from dil_plugin.learning.objective import select_outputs
+from dil_plugin.networks.evaluating import evaluating
 
 _SEEDS = 1, 2
 _ROUNDING = {'cpu': 1e-5, 'cuda': 1e-3}
@@ -62,18 +62,6 @@ def _restored(network: nn.Module, image: Tensor, outputs: str, seed: int) -> Ten
     with evaluating(network), torch.no_grad(), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         return select_outputs(network(image.clone()), outputs)[-1].float()
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, each module afterwards as it was."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _near(one: Tensor, other: Tensor) -> bool:

@@ -8,6 +8,8 @@ import torch
 import yaml
 from training_runs import TrainingRun
 
+from dil_plugin.basicsr.compat import _with_enough_epochs
+from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 from dil_plugin.basicsr.models.dil_model import DILModel
 from dil_plugin.errors import OptionError
 
@@ -128,3 +130,18 @@ def test_the_last_validation_is_of_the_last_iteration(base, pipeline, crops):
         folder = pipeline(base) / 'experiments' / model
         names = [path.stem for path in (folder / 'visualization/coffee_0').iterdir()]
         assert sorted(names) == ['coffee_0_3', 'coffee_0_4']
+
+
+@pytest.mark.parametrize('gpus', [1, 2, 3])
+def test_epochs_are_of_what_the_loader_gives(gpus):
+    """BasicSR's loader of one process has the batches of all its GPUs."""
+    data = torch.utils.data.TensorDataset(torch.arange(13))
+    sampler = DrawSampler(data, 1, 0, 1)
+    loader = torch.utils.data.DataLoader(data, batch_size=2 * gpus, sampler=sampler, drop_last=True)
+    opt = {'datasets': {'train': {'batch_size_per_gpu': 2}}, 'num_gpu': gpus, 'world_size': 1}
+    epochs, total = _with_enough_epochs(lambda *_: (loader, sampler, [], 0, 20))(opt, None)[-2:]
+    done = 0
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        done += sum(1 for _ in loader)
+    assert done == total == 20
