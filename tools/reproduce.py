@@ -90,8 +90,8 @@ def main() -> int:
         return 130
     for skipped in results.skipped:
         print(f'skipped: {skipped.dataset}: {skipped.reason}', file=sys.stderr)
-    for error in dict.fromkeys(failure.error for failure in results.failures):
-        print(f'failed: {error}', file=sys.stderr)
+    for failure in results.failures_in_words:
+        print(f'failed: {failure}', file=sys.stderr)
     return 1 if results.failures else 0
 
 

@@ -1,5 +1,6 @@
 """What was measured: one score per image, with all that a report needs to know about how."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,6 +152,15 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def failures(self) -> list[Score]:
         """Images without scores."""
         return [score for score in self.scores if score.error is not None]
+
+    @property
+    def failures_in_words(self) -> list[str]:
+        """Every error once, with the first image that has it and how many more have."""
+        images: dict[str, dict[str, None]] = defaultdict(dict)
+        for score in self.failures:
+            images[score.error or ''][f'{score.dataset}: {score.image}'] = None
+        return [f'{error} ({next(iter(found))}{f" and {len(found) - 1} more" if len(found) > 1 else ""})'
+                for error, found in images.items()]
 
     def values(self, run: str, dataset: str, condition: str, metric: str) -> dict[str, float]:
         """A metric by image name, of the images that have it."""

@@ -25,6 +25,13 @@ def test_written_and_read_back(tmp_path: Path, make_results) -> None:
     assert read_results(tmp_path / 'results.json') == results
 
 
+def test_a_failure_names_its_first_image_and_counts_the_others(make_results) -> None:
+    results = make_results({('ERM', 'CBSD68', condition): [20, 'ERM: IndexError: bad size', 'ERM: IndexError: bad size',
+                                                           'ERM: c: not finite'] for condition in ('15', '25')})
+    assert results.failures_in_words == ['ERM: IndexError: bad size (CBSD68: b and 1 more)',
+                                         'ERM: c: not finite (CBSD68: d)']
+
+
 def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / 'results.json').write_text('{"protocol": 1}')
     with pytest.raises(msgspec.ValidationError):
