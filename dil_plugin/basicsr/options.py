@@ -12,7 +12,7 @@ from dil_plugin.basicsr.checks.built_from import check_blocks_of_basicsr
 from dil_plugin.basicsr.checks.moving_average import warn_of_the_start
 from dil_plugin.basicsr.checks.network_check import check_network
 from dil_plugin.basicsr.checks.prefetching import complete_prefetching
-from dil_plugin.basicsr.checks.pretrained import check_pretrained, complete_param_key
+from dil_plugin.basicsr.checks.pretrained import check_pretrained, complete_from_checkpoint
 from dil_plugin.basicsr.checks.required_options import MODEL, check_names, check_required, check_values
 from dil_plugin.basicsr.checks.step_options import check_step_options
 from dil_plugin.basicsr.data.basicsr_sets import (
@@ -63,7 +63,9 @@ def complete_options(opt: dict[str, Any]) -> None:
             check(opt)
     if not training:
         with mistakes:
-            complete_param_key(opt)
+            complete_from_checkpoint(opt)
+        if isinstance(opt.get('val'), dict):
+            opt['val'].setdefault('suffix', None)  # BasicSR reads it without asking
     if training and isinstance(opt.get('logger'), dict):
         opt['logger'].setdefault('use_tb_logger', False)  # BasicSR's loggers ask for it
     dil, distortions = _check_method(opt, mistakes) if ours and training else (None, None)

@@ -91,7 +91,9 @@ class DILOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: Annotated[Literal['shuffled', 'fixed'] | UnsetType,
                      Meta(description='Order of the confounders in the walk of sf. Default: shuffled.')] = UNSET
     outputs: Annotated[Literal['all', 'first', 'last'],
-                       Meta(description='Which outputs the loss takes when the network returns several.')] = 'all'
+                       Meta(description='Which outputs the loss takes when the network returns several; the last of '
+                            'these is validated and restored. In a test (test.py, restore.py): default what the '
+                            'checkpoint says.')] = 'all'
     erm_steps: Annotated[Annotated[int, Meta(ge=1)] | UnsetType,
                          Meta(description='Plain optimiser steps of erm per iteration. Default: the number of '
                               'confounders, so that erm sees as many image gradients as sf.')] = UNSET

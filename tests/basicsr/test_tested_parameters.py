@@ -90,3 +90,56 @@ def test_the_log_says_why_other_parameters_are_taken(base, checkpoint, parsed, c
     assert [(level, text) for level, text in said if text not in loaded] == \
         [(level, text.format(checkpoint)) for level, text in lines]
     assert torch.equal(model.net_g_ema.conv_first.weight, content[keys[-1]]['conv_first.weight'])
+
+
+@pytest.fixture
+def two_outputs(base, tmp_path):
+    """A network of several outputs, trained with ``outputs: first``, and its checkpoint."""
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    class TwoOutputs(torch.nn.Module):
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(0.9))
+
+        def forward(self, x):
+            return [self.weight * x, x]
+
+    ARCH_REGISTRY._obj_map.setdefault('TwoOutputsForTest', TwoOutputs)
+    base['network_g'] = {'type': 'TwoOutputsForTest'}
+    notes = {'network_g': base['network_g'], 'outputs': 'first', 'window_size': 12}
+    torch.save({'params': TwoOutputs().state_dict(), 'dil_plugin': notes}, tmp_path / 'two.pth')
+    return tmp_path / 'two.pth'
+
+
+@pytest.mark.parametrize(('train', 'factor'), [
+    ({}, 0.9), ({'train': None}, 0.9), ({'train': {'dil': {'variant': 'sf'}}}, 0.9),
+    ({'train': {'dil': {'outputs': 'last'}}}, 1), ({'train': {'dil': {'outputs': 'all'}}}, 1)])
+def test_a_test_restores_with_the_output_of_the_training(base, two_outputs, parsed, train, factor):
+    opt = {**{k: v for k, v in to_test(base, two_outputs).items() if k != 'train'}, **train}
+    model = DILModel(parsed(opt, False))
+    image = torch.rand(1, 3, 24, 24)
+    model.feed_data({'lq': image})
+    model.test()
+    assert torch.equal(model.output, torch.tensor(factor) * image)
+    if factor == 0.9:
+        assert torch.equal(load_network(two_outputs)(image), model.output)
+
+
+@pytest.mark.parametrize(('given', 'taken'), [(None, 12), (6, 6)])
+def test_a_test_pads_as_the_training_did(base, two_outputs, parsed, given, taken):
+    opt = to_test(base, two_outputs)
+    opt['val'] |= {} if given is None else {'window_size': given}
+    assert parsed(opt, False)['val']['window_size'] == taken
+
+
+@pytest.mark.parametrize('model', ['DILModel', 'SRModel'])
+def test_restored_images_are_written_without_a_suffix(base, checkpoint, pipeline, model):
+    opt = {**to_test(base, checkpoint), 'model_type': model}
+    opt['val'] = {'save_img': True}
+    if model == 'SRModel':
+        opt['distortions'] = None
+    written = [path.name for path in (pipeline(opt, 'test') / 'results/run/visualization/noise').iterdir()]
+    assert len(written) == 6
+    assert 'astronaut_0_run.png' in written

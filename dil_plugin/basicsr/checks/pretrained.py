@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from dil_plugin.basicsr.checks.network_scale import built_to_look_at
+from dil_plugin.basicsr.checks.required_options import MODEL
 from dil_plugin.basicsr.models.pretrained_parameters import KEY, load_fitting, parameters_under
 from dil_plugin.basicsr.resuming.training_states import saved_iterations
-from dil_plugin.checkpoints import key_to_test, load_checkpoint
+from dil_plugin.checkpoints import key_to_test, load_checkpoint, read_notes
 from dil_plugin.errors import DataError
+from dil_plugin.learning.objective import OUTPUTS
 from dil_plugin.missing_files import no_such
 
 
-def complete_param_key(opt: Mapping[str, Any]) -> None:
-    """Sets ``path.param_key_g`` of a test, where the YAML has none, to what the other tools would take.
+def complete_from_checkpoint(opt: dict[str, Any]) -> None:
+    """Sets what a test's YAML leaves open to what the other tools take of the checkpoint.
 
-    BasicSR's default, ``params``, would measure another network than its training validated, and than restore.py uses.
+    These are ``path.param_key_g`` (BasicSR's default, ``params``, would measure another network than its training
+    validated, and than restore.py uses) and, of a DILModel, ``train.dil.outputs`` and ``val.window_size`` of the notes.
 
     Args:
         opt: The options as BasicSR parsed them.
@@ -25,9 +28,19 @@ def complete_param_key(opt: Mapping[str, Any]) -> None:
         DataError: The checkpoint cannot be read.
     """
     path = opt['path'].get('pretrain_network_g')
-    if path is not None and 'param_key_g' not in opt['path']:
-        content = load_checkpoint(path, KEY)
-        opt['path']['param_key_g'] = (key_to_test(content) if isinstance(content, Mapping) else None) or 'params'
+    if path is None or 'param_key_g' in opt['path'] and opt.get('model_type') != MODEL:
+        return
+    content = load_checkpoint(path, KEY)
+    opt['path'].setdefault('param_key_g', (key_to_test(content) if isinstance(content, Mapping) else None) or 'params')
+    notes = read_notes(content, path)
+    if notes is None or opt.get('model_type') != MODEL:
+        return
+    train, val = opt.get('train') or {}, opt.get('val')
+    dil = train.get('dil') or {} if isinstance(train, dict) else None
+    if isinstance(dil, dict) and notes.outputs in OUTPUTS:
+        opt['train'] = {**train, 'dil': {'outputs': notes.outputs, **dil}}
+    if isinstance(val, dict) and val.get('window_size') is None and notes.window_size is not None:
+        val['window_size'] = notes.window_size
 
 
 def check_pretrained(opt: Mapping[str, Any]) -> None:

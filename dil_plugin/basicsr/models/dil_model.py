@@ -61,7 +61,7 @@ class DILModel(DeployingModel, SpreadValidationModel):
             train = opt['datasets'].get('train', {})
             self.sharpens = bool(opt.get('gt_usm')) and train.get('distort_on') != 'worker'  # workers do it themselves
         else:
-            self.outputs = opt.get('train', {}).get('dil', {}).get('outputs', 'all')
+            self.outputs = ((opt.get('train') or {}).get('dil') or {}).get('outputs', 'all')
         self.counterfactuals: Tensor | None = None
         self.lq: Tensor | None = None
         self._needs: SizeNeeds | None = None

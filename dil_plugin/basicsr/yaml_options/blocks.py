@@ -125,7 +125,8 @@ class Val(Block, frozen=True, kw_only=True):
     window_size: Annotated[Size | None,
                            Meta(description='Images are padded, by reflection, to sides that are multiples of this, '
                                 'and the results cropped; tools/restore.py does so too. Default: found out, from the '
-                                "architecture and its window_size, or by trying.")] = None
+                                "architecture and its window_size, or by trying; in a test, first from what the "
+                                'checkpoint says.')] = None
     metrics: Annotated[dict[str, Any] | None, Meta(description='Metrics by a name of your own: below.')] = None
     keep_best: Annotated[str | None, Meta(description='One of metrics: the network that is best by it, in the mean '
                                           'over the validation sets, is kept as net_g_best_METRIC.pth. In training.'
