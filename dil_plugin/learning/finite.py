@@ -41,6 +41,25 @@ def step_where(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
         _forget_decision(optimizer)
 
 
+@torch.no_grad()
+def average_where(averages: list[Tensor], current: list[Tensor], decay: float,
+                  where: Tensor | None = None) -> None:
+    """``decay * average + (1 - decay) * current``, in place, where a step was taken; else the averages stay.
+
+    Args:
+        averages: A moving average of parameters.
+        current: The parameters.
+        decay: Weight of the old.
+        where: A boolean scalar on their device; None: true.
+    """
+    before = None if where is None else [average.clone() for average in averages]
+    torch._foreach_mul_(averages, decay)
+    torch._foreach_add_(averages, current, alpha=1 - decay)
+    if where is not None and before is not None:
+        for average, old in zip(averages, before, strict=True):
+            average.copy_(torch.where(where, average, old))
+
+
 def leave_out_where(optimizer: torch.optim.Optimizer, finite: Callable[[], Tensor]) -> None:
     """Has the steps that somebody else takes left out as ``step_where`` leaves them out, by hooks around ``step``.
 

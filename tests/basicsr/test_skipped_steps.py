@@ -363,3 +363,35 @@ def test_running_statistics_are_those_before_the_skipped_step(norm, parsed, spoi
     assert same(dict(model.net_g.named_buffers()), before)
     train(model, [3])
     assert not same(dict(model.net_g.named_buffers()), before)
+
+
+@pytest.mark.parametrize(('variant', 'steps'), [('ps', 1), ('sf', 1), ('erm', 1), ('erm', 2)])
+def test_the_moving_average_follows_steps_that_were_taken(base, parsed, spoil, variant, steps):
+    """It is the loop over the weights after each iteration that took a step; of two steps one is enough."""
+    base['train']['dil'] = {'variant': variant, **({'erm_steps': steps} if variant == 'erm' else {})}
+    model = build_model(parsed(base))
+    spoil({2, 3}, -1 if variant == 'erm' else 1)
+    expected = [param.clone() for param in model.net_g_ema.parameters()]
+    for iteration in range(1, 5):
+        before = state_of(model)
+        train(model, [iteration])
+        assert same(state_of(model), before) == (iteration in (2, 3))
+        if iteration not in (2, 3):
+            expected = [old.mul(0.9).add(new.detach(), alpha=1 - 0.9)
+                        for old, new in zip(expected, model.net_g.parameters(), strict=True)]
+        assert all(map(torch.equal, model.net_g_ema.parameters(), expected))
+
+
+def test_the_best_network_stays_while_steps_are_skipped(base, parsed, spoil, tmp_path):
+    base['train'] |= {'dil': {'variant': 'sf'}, 'ema_decay': 0}
+    opt = parsed(base)
+    opt['val'] = {'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}, 'keep_best': 'psnr'}
+    opt['path']['models'] = str(tmp_path)
+    model = build_model(opt)
+    spoil({2}, 1)
+    kept = []
+    for iteration in (1, 2, 3):
+        train(model, [iteration])
+        model._keep_if_best('psnr', 20. + iteration, iteration)
+        kept.append(model._best['iter'])
+    assert kept == [1, 1, 3]

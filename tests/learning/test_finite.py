@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from dil_plugin.learning import MetaBatch, NetworkLoss, Pair, ReptileWalk, SerialFirstOrder
 from dil_plugin.learning.divergence import growth
-from dil_plugin.learning.finite import KeptBuffers, all_finite, begin_momentum, keep_fused, leave_out_where, step_where
+from dil_plugin.learning.finite import (
+    KeptBuffers,
+    all_finite,
+    average_where,
+    begin_momentum,
+    keep_fused,
+    leave_out_where,
+    step_where,
+)
 from dil_plugin.learning.options import build_variant, parse_dil_options
 from dil_plugin.learning.variants import Variant
 
@@ -244,3 +252,16 @@ def test_no_host_decides_on_the_steps_of_a_fused_optimiser(name: str) -> None:
         optimizer.step()
     assert Decision.looks == (0 if name == 'SGD' else 1)
     assert param.isfinite().all()
+
+
+@pytest.mark.parametrize('taken', [None, True, False])
+def test_an_average_follows_a_step_or_stays(taken: bool | None) -> None:
+    """As the plain formula, bit for bit; without a step nothing changes, whatever the parameters are."""
+    averages, current = ([torch.randn(3, 4), torch.randn(5)] for _ in range(2))
+    if taken is False:
+        current[0][0, 0] = float('nan')
+    before = [average.clone() for average in averages]
+    average_where(averages, current, 0.99, None if taken is None else torch.tensor(taken))
+    expected = before if taken is False else [old.mul(0.99).add(new, alpha=1 - 0.99)
+                                              for old, new in zip(before, current, strict=True)]
+    assert all(map(torch.equal, averages, expected))

@@ -27,7 +27,7 @@ from dil_plugin.errors import DataError, OptionError
 from dil_plugin.learning import MetaBatch, MetaGradient, Pair, average_over_ranks, build_loss, build_variant
 from dil_plugin.learning.buffers import copy_buffers
 from dil_plugin.learning.distributed import CommonBuffers, take_from_first_rank
-from dil_plugin.learning.finite import begin_momentum, fused_on_gpus, keep_fused
+from dil_plugin.learning.finite import average_where, begin_momentum, fused_on_gpus, keep_fused
 from dil_plugin.learning.objective import select_outputs
 from dil_plugin.networks.size_needs import SizeNeeds, size_needs
 from dil_plugin.sampling import MetaBatchSampler, build_sampler, sampler_seed
@@ -166,7 +166,8 @@ class DILModel(DeployingModel, SpreadValidationModel):
             raise DataError('datasets.train: the data set gives no gt; DIL needs the clean images')
         self.stopwatch.start()
         self.watch.start()
-        steps, stepped = [], False
+        steps: list[MetaGradient] = []
+        taken: list[Tensor] = []
         batches = self._meta_batches()
         self.stopwatch.mark('synthesis')
         for batch in batches:
@@ -177,29 +178,30 @@ class DILModel(DeployingModel, SpreadValidationModel):
             outcome = self.outer.take(self.optimizer_g, step.grads)
             steps.append(replace(step, grads=[]))  # for the log; gradients are as large as the network
             if self.watch.took(outcome, steps[-1]):
-                stepped = True
+                taken.append(outcome[0])
                 self.idle.stepped()
         self.watch.finish(current_iter, batches, steps, self.files)
         self.common_buffers()
         if self.deployed is not None:
             self.deployed.forget()
-        if stepped and self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+        if taken and self.ema_decay > 0:
+            self.model_ema(self.ema_decay, torch.stack(taken).any())
         self.stopwatch.mark('outer')
         self._log(steps)
         self._pbar.update(current_iter - self._pbar.n)
         if current_iter == self._pbar.total:
             self._pbar.close()
 
-    def model_ema(self, decay: float = 0.999) -> None:
+    def model_ema(self, decay: float = 0.999, where: Tensor | None = None) -> None:
         """As BasicSR's, bit for bit, with all parameters in one go; and all buffers are those of the network.
 
         BasicSR's average keeps the buffers that it began with: a BatchNorm's mean of 0 and variance of 1.
+
+        Args:
+            decay: Weight of the old.
+            where: A boolean scalar: whether a step was taken, without which the average stays; None: it was.
         """
-        average, current = (list(net.parameters()) for net in (self.net_g_ema, self.net_g))
-        with torch.no_grad():
-            torch._foreach_mul_(average, decay)
-            torch._foreach_add_(average, current, alpha=1 - decay)
+        average_where(list(self.net_g_ema.parameters()), list(self.net_g.parameters()), decay, where)
         copy_buffers(self.net_g_ema, self.net_g)
 
     def _meta_batches(self) -> list[MetaBatch]:

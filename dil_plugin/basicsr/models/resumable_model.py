@@ -118,6 +118,10 @@ class ResumableModel(CheckpointFiles):
             get_root_logger().warning(f'val.keep_best: {metric} of iteration {iteration} is not a number; the network '
                                       'is not kept.')
             return
+        if skipped := self.skipped_in_a_row():
+            get_root_logger().warning(f'val.keep_best: the network of iteration {iteration} is not kept ({metric}: '
+                                      f'{value:.4f}): it ends on {skipped} skipped steps in a row.')
+            return
         lower = self.opt['val']['metrics'][metric].get('better', 'higher') == 'lower'
         best = self._best.get('value') if self._best.get('metric') == metric else None
         if best is not None and (value > best if lower else value < best):  # as good is better, as in BasicSR's log
