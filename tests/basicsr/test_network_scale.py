@@ -98,3 +98,36 @@ def test_no_image(output, kind, base, parsed, monkeypatch):
     base['network_g'] = {'type': 'LooksAtValuesForTest'}
     with pytest.raises(OptionError, match=f'must return a tensor or a list of tensors, got {kind}'):
         parsed(base)
+
+
+class ImageAndFeaturesForTest(nn.Module):
+    """An image and its features, in the order that is asked for."""
+
+    def __init__(self, image_first=True):
+        super().__init__()
+        self.body, self.image_first = nn.Conv2d(3, 8, 3, padding=1), image_first
+        self.tail = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x):
+        features = self.body(x)
+        both = self.tail(features), features
+        return both if self.image_first else both[::-1]
+
+
+@pytest.mark.parametrize(('image_first', 'outputs', 'told'), [
+    (True, 'first', None), (False, 'last', None),
+    (True, 'last', 'ImageAndFeaturesForTest gives images of 8 channels'),
+    (True, 'all', r'train.dil.outputs: all, but ImageAndFeaturesForTest returns outputs of several shapes '
+                  r'\(3x\d+x\d+, 8x\d+x\d+\)'),
+])
+def test_the_output_that_is_chosen_is_the_image(base, parsed, image_first, outputs, told):
+    """One line for one mistake, and none where the training takes the image."""
+    ARCH_REGISTRY._obj_map.setdefault('ImageAndFeaturesForTest', ImageAndFeaturesForTest)
+    base['network_g'] = {'type': 'ImageAndFeaturesForTest', 'image_first': image_first}
+    base['train']['dil']['outputs'] = outputs
+    if told is None:
+        parsed(base)
+        return
+    with pytest.raises(OptionError, match=told) as error:
+        parsed(base)
+    assert len(str(error.value).splitlines()) == 1

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dil_plugin.basicsr.checks.network_scale import built, randomness_kept
-from dil_plugin.errors import DILError
+from dil_plugin.errors import DILError, OptionError
 from dil_plugin.learning import MetaBatch, Pair, build_loss, build_variant
 from dil_plugin.learning.objective import select_outputs
 from dil_plugin.learning.options import DILOptions
@@ -50,5 +50,10 @@ def _batch(network: nn.Module, block: Mapping[str, Any], dil: DILOptions) -> Met
     side = size_needs(network, block, None, channels, dil.outputs).padded(_SIDE)
     lq = torch.rand(1, channels, side, side)
     with torch.no_grad():
-        gt = torch.rand_like(select_outputs(network(lq.clone()), dil.outputs)[-1])
+        outputs = select_outputs(network(lq.clone()), dil.outputs)
+    if len({output.shape for output in outputs}) > 1:
+        shapes = ', '.join('x'.join(map(str, output.shape[1:])) for output in outputs)
+        raise OptionError(f'train.dil.outputs: {dil.outputs}, but {block["type"]} returns outputs of several shapes '
+                          f'({shapes}), and the loss takes all of them; allowed: first or last')
+    gt = torch.rand_like(outputs[-1])
     return MetaBatch([Pair(lq, gt)] * (dil.held_out_or_default + 1), Pair(lq, gt))

@@ -10,8 +10,10 @@ from torch import nn
 from dil_plugin.basicsr.checks.built_from import check_arguments, parameters
 from dil_plugin.basicsr.checks.first_failure import said
 from dil_plugin.basicsr.checks.network_scale import SMALL_SIDE, Outcome, block_needs, built, check_scale, try_network
+from dil_plugin.basicsr.checks.required_options import value_of
 from dil_plugin.basicsr.yaml_options.real_esrnet_options import patch_size
 from dil_plugin.errors import OptionError
+from dil_plugin.learning.objective import OUTPUTS
 from dil_plugin.networks.size_needs import INPUT_CHANNELS, SizeNeeds
 
 _COLOUR_SETS = ('DistortionAugmentedDataset', 'PairedConfounderDataset', 'PairedImageDataset')
@@ -32,14 +34,17 @@ def check_network(opt: Mapping[str, Any]) -> None:
     block = opt['network_g']
     check_arguments('network_g', block, ARCH_REGISTRY.get(block['type']))
     channels = image_channels(opt)
-    needs = block_needs(block, channels)
+    outputs = _outputs(opt)
+    needs = block_needs(block, channels, outputs=outputs)
     if needs is not None:
         _check_patch_side(opt, channels, needs)
     try:
-        outcome = try_network(block, channels, None if needs is None else needs.padded(SMALL_SIDE))
+        outcome = try_network(block, channels, None if needs is None else needs.padded(SMALL_SIDE), outputs=outputs)
     except Exception:  # of any network, which may do with a whole patch
         outcome = _whole_try(opt, channels)
     if outcome is None:
+        return
+    if opt['is_train'] and len(set(outcome.shapes)) > 1:  # of "all": check_gradient says that the loss takes them
         return
     check_scale(opt, outcome.factor)
     if channels is not None and outcome.channels != channels:
@@ -48,13 +53,19 @@ def check_network(opt: Mapping[str, Any]) -> None:
                              f'of the data have {channels}; allowed: a network that restores images')
 
 
+def _outputs(opt: Mapping[str, Any]) -> str:
+    """Which of several outputs is the image; that the value is right is told elsewhere."""
+    outputs = value_of(opt, 'train.dil.outputs')
+    return outputs if outputs in OUTPUTS else 'all'
+
+
 def _check_patch_side(opt: Mapping[str, Any], channels: int | None, needs: SizeNeeds) -> None:
     """Raises OptionError where the training patches are not of a size that the network takes."""
     block, side, scale = opt['network_g'], patch_side(opt), opt.get('scale', 1)
     if side is None or needs.fit(side):
         return
     try:
-        try_network(block, channels, side)
+        try_network(block, channels, side, outputs=_outputs(opt))
     except Exception:  # of any network
         train = opt['datasets'].get('train') or {}
         key = 'gt_size' if opt.get('gt_size') is not None and opt['gt_size'] != train.get('gt_size') \
@@ -77,7 +88,7 @@ def _whole_try(opt: Mapping[str, Any], channels: int | None) -> Outcome | None:
     if side is None or channels is None:
         return None
     try:
-        return try_network(block, channels, side, 'cuda' if opt['num_gpu'] else 'cpu')
+        return try_network(block, channels, side, 'cuda' if opt['num_gpu'] else 'cpu', _outputs(opt))
     except torch.OutOfMemoryError:
         return None
     except Exception as error:

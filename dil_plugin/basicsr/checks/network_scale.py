@@ -19,10 +19,11 @@ _SCALE_OPTIONS = ('scale', 'upscale', 'upscale_factor')
 
 
 class Outcome(NamedTuple):
-    """What a network makes of an image: by what factor it enlarges, and how many channels it gives."""
+    """What a network makes of an image: by what factor it enlarges, how many channels it gives, all outputs' shapes."""
 
     factor: float
     channels: int
+    shapes: list[tuple[int, ...]]
 
 
 def check_scale(opt: Mapping[str, Any], found: float) -> None:
@@ -52,7 +53,7 @@ def network_scale(block: Mapping[str, Any]) -> float | None:
 
 
 def try_network(block: Mapping[str, Any], channels: int | None = None, side: int | None = None,
-                device: str | None = None) -> Outcome:
+                device: str | None = None, outputs: str = 'all') -> Outcome:
     """Builds the network and sends an image through it, without memory or values where it can do with that.
 
     Args:
@@ -60,34 +61,36 @@ def try_network(block: Mapping[str, Any], channels: int | None = None, side: int
         channels: Of the image; None: as many as the network's options say.
         side: Of the image, in pixels; None: a small one of a size that it takes.
         device: Where it is built; None: torch's meta device, and where that does not do the CPU.
+        outputs: Which of several outputs is the image (``train.dil.outputs``).
 
     Raises:
         Exception: What the network raises.
     """
     try:
         with randomness_kept(), torch.device(device or 'meta'), torch.no_grad():
-            return _outcome(_build(block), block, channels, side, device or 'meta')
+            return _outcome(_build(block), block, channels, side, device or 'meta', outputs)
     except Exception:
         if device is not None:
             raise
-    return try_network(block, channels, side, 'cpu')
+    return try_network(block, channels, side, 'cpu', outputs)
 
 
 def block_needs(block: Mapping[str, Any], channels: int | None = None,
-                window_size: int | None = None) -> SizeNeeds | None:
+                window_size: int | None = None, outputs: str = 'all') -> SizeNeeds | None:
     """What sizes the network of the block takes, found without memory or values where it can do with that.
 
     Args:
         block: ``network_g``.
         channels: Of the images; None: as many as the network's options say.
         window_size: ``val.window_size``.
+        outputs: Which of several outputs is the image.
 
     Returns:
         None where it cannot be built or tried.
     """
     for device in ('meta', 'cpu'):
         with contextlib.suppress(Exception):  # of any network
-            needs = found_needs(built(block, device), block, window_size, channels)
+            needs = found_needs(built(block, device), block, window_size, channels, outputs)
             if needs is not None:
                 return needs
     return None
@@ -118,13 +121,13 @@ def _build(block: Mapping[str, Any]) -> nn.Module:
 
 
 def _outcome(network: nn.Module, block: Mapping[str, Any], channels: int | None, side: int | None,
-             device: str) -> Outcome:
+             device: str, outputs: str) -> Outcome:
     if channels is None:
         channels = input_channels(block)
     if side is None:
-        side = size_needs(network, block, channels=channels).padded(SMALL_SIDE)
-    last = select_outputs(network(torch.zeros(1, channels, side, side, device=device)), 'last')[0]
-    return Outcome(last.shape[-1] / side, last.shape[-3])
+        side = size_needs(network, block, channels=channels, outputs=outputs).padded(SMALL_SIDE)
+    given = select_outputs(network(torch.zeros(1, channels, side, side, device=device)), outputs)
+    return Outcome(given[-1].shape[-1] / side, given[-1].shape[-3], [tuple(one.shape[1:]) for one in given])
 
 
 def _parameters(block: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:
