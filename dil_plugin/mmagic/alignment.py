@@ -37,6 +37,27 @@ def check_alignment(dataset: Any) -> None:
                 _check(ours, transforms[k + 1:])
 
 
+def check_confounders(dataset: Any, labels: list[str]) -> None:
+    """Compares the versions that the pipelines of a data set make and pack with the confounders of the model.
+
+    Args:
+        dataset: Of the training.
+        labels: The confounders of the model, by name.
+
+    Raises:
+        OptionError: They are others, or in another order, so that a loss would be named after another confounder.
+    """
+    for transforms in _pipelines(dataset):
+        for k, ours in enumerate(transforms):
+            if not isinstance(ours, CounterfactualDistortions) or not _packed(transforms[k + 1:]):
+                continue
+            made = ours.options.mode == 'random' and ours.options.counterfactuals
+            if made and ours.distortions.labels != labels:
+                raise OptionError(f'CounterfactualDistortions.distortions: {", ".join(ours.distortions.labels)}; '
+                                  'allowed with this model.distortions: the same, in the same order: '
+                                  f'{", ".join(labels)}')
+
+
 def _pipelines(dataset: Any) -> Iterator[list[Any]]:
     """Of a data set, and of what ConcatDataset, RepeatDataset and the like hold."""
     pipeline = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
@@ -59,9 +80,14 @@ def _unpacked(transforms: Any) -> Iterator[Any]:
             yield transform
 
 
+def _packed(later: list[Any]) -> bool:
+    """Whether a transform gives the versions to the model."""
+    return any('counterfactuals' in getattr(one, 'data_keys', ()) for one in later)
+
+
 def _check(ours: CounterfactualDistortions, later: list[Any]) -> None:
     images = {'img', ours.options.key}
-    if any('counterfactuals' in getattr(one, 'data_keys', ()) for one in later):
+    if _packed(later):
         images.add('counterfactuals')
     for transform in later:
         name = type(transform).__name__
@@ -69,8 +95,9 @@ def _check(ours: CounterfactualDistortions, later: list[Any]) -> None:
         # a stack of counterfactuals is no image to any transform, so that none moves it as it moves an image
         if not touched or name in _STILL or (touched == images and 'counterfactuals' not in images):
             continue
-        what = f'{name} after CounterfactualDistortions changes {", ".join(sorted(touched))}'
-        left = ', '.join(sorted(images - touched)) or 'counterfactuals'
+        moved = touched - {'counterfactuals'} or touched
+        what = f'{name} after CounterfactualDistortions changes {", ".join(sorted(moved))}'
+        left = ', '.join(sorted(images - moved))
         advice = 'put it before CounterfactualDistortions'
         if any(kind.__name__ in _MOVING for kind in type(transform).__mro__):
             raise OptionError(f'pipeline: {what} and not {left}, which then shows other pixels; {advice}' +

@@ -105,28 +105,34 @@ class MetaTraining:
                             f'{clean.shape[-1]} pixels; allowed: at most their size')
         with full_precision(self.device), torch.no_grad():
             unit = space.to_unit(clean.float())
-            self._require_bytes(unit)
+            pair = None if distorted is None else space.to_unit(distorted.float())
+            versions = None if counterfactuals is None else bytes_to_unit(counterfactuals, order)
             try:
-                batches = self.sampler.sample(
-                    unit, None if distorted is None else space.to_unit(distorted.float()),
-                    None if counterfactuals is None else bytes_to_unit(counterfactuals, order))
+                batches = self.sampler.sample(unit, pair, versions)
             except DILError:
                 raise
             except ValueError as error:  # the patches are too small for a confounder, or no multiple of its scale
                 raise DataError(f'train_dataloader: {error}; give patches of another size (crop_size)') from None
+            query = any(batch.query is not None for batch in batches)
+            self._require_bytes({'gt': unit, 'img': pair if query else None})
             if space.same:
                 return batches
             return replaced(batches, lambda tensors: [space.to_network(tensor) for tensor in tensors])
 
-    def _require_bytes(self, unit: Tensor) -> None:
-        """Raises DataError where the first batch, as RGB in [0, 1], is all but black: its pipeline gave no 0 to 255."""
+    def _require_bytes(self, images: Mapping[str, Tensor | None]) -> None:
+        """Raises DataError where the first batch, as RGB in [0, 1], is all but black: its pipeline gave no 0 to 255.
+
+        Args:
+            images: By the names that they have in the pipeline; without those of which nothing is made.
+        """
         if self._looked_at:  # once, since the host waits for the device
             return
         self._looked_at = True
-        if 255 * float(unit.max()) < _BLACK:
-            raise DataError('train_dataloader: all values of gt in the first batch are at most 1; expected 0 to 255. '
-                            'Remove RescaleToZeroOne or the like, and give model.data_preprocessor.mean and std on '
-                            'that scale')
+        for name, tensor in images.items():
+            if tensor is not None and 255 * float(tensor.max()) < _BLACK:
+                raise DataError(f'train_dataloader: all values of {name} in the first batch are at most 1; expected 0 '
+                                'to 255. Remove RescaleToZeroOne or the like, and give '
+                                'model.data_preprocessor.mean and std on that scale')
 
     def gradient(self, batch: MetaBatch, scale: Tensor | None = None, lowered: bool = True) -> MetaGradient:
         """The meta-gradient; called within the context of autocast, if there is one.
@@ -143,7 +149,9 @@ class MetaTraining:
         self.guard.start(scale is not None, batch.images)
         try:
             result = self.variant(AutocastLoss(self.loss, scale), self.params, batch)
-        except (AssertionError, RuntimeError) as error:  # a network's own word for sizes that it does not take
+        except DILError:
+            raise
+        except Exception as error:  # a network's own word for sizes that it does not take, of whatever kind
             self._refuse_patches(batch, error)
             raise
         self.idle.took(result.grads)

@@ -1,5 +1,6 @@
 """Steps that mmengine's optimiser wrapper takes with meta-gradients, left out where one is not finite."""
 
+import logging
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 from dil_plugin.learning.finite import all_finite, leave_out_where
 from dil_plugin.learning.precision import LEAST_SCALE
 from dil_plugin.learning.types import Grads
+from dil_plugin.mmagic.wording import say
 
 
 class OuterStep:
@@ -34,6 +36,10 @@ class OuterStep:
         if self._attached() is not optim_wrapper.optimizer:
             self._attached = weakref.ref(optim_wrapper.optimizer)  # not to be copied with the model
             leave_out_where(optim_wrapper.optimizer, lambda: self._finite)
+            if (getattr(optim_wrapper, 'clip_grad_kwargs', None) or {}).get('error_if_nonfinite'):
+                say('optim_wrapper.clip_grad.error_if_nonfinite: True ends the run at the first gradient that is not '
+                    'finite, and not after model.dil.max_skipped of them, and keeps no batch; without it such a step '
+                    'is left out and counted.', logging.WARNING)
 
     def saw(self, grads: Grads, scale: Tensor | None = None) -> None:
         """A meta-gradient goes to the wrapper.

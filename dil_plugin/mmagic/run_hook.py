@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 
-from dil_plugin.mmagic.alignment import check_alignment
+from dil_plugin.mmagic.alignment import check_alignment, check_confounders
 from dil_plugin.mmagic.averages import average_after_steps_alone, check_averages
 from dil_plugin.mmagic.models import DILEditModel
 from dil_plugin.mmagic.run_checks import check_batches, warn_of_order
@@ -37,6 +37,7 @@ class RunHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if not isinstance(model, DILEditModel):
             return
+        check_confounders(runner.train_dataloader.dataset, model.distortions.labels)
         check_averages(runner.hooks, model.options.is_use_ema)
         check_batches(runner.train_dataloader, model.options, model.distortions)
         warn_of_order(runner)

@@ -8,7 +8,7 @@ from mmagic.registry import DATASETS, TRANSFORMS
 from mmcv.transforms import BaseTransform
 
 from dil_plugin.errors import OptionError
-from dil_plugin.mmagic.alignment import check_alignment
+from dil_plugin.mmagic.alignment import check_alignment, check_confounders
 
 from .conftest import NOISE, PACK, runner
 
@@ -75,7 +75,7 @@ def test_images_are_contiguous(mode, crops):
 @pytest.mark.parametrize(('steps', 'words'), [
     ((OURS, flip('gt'), PACK), 'Flip after CounterfactualDistortions changes gt and not counterfactuals, img'),
     ((OURS, flip('img', 'gt'), PACK), r'changes gt, img and not counterfactuals.*put it before'),
-    ((OURS, flip('img', 'gt', 'counterfactuals'), PACK), 'changes counterfactuals, gt, img and not counterfactuals'),
+    ((OURS, flip('img', 'gt', 'counterfactuals'), PACK), 'changes gt, img and not counterfactuals'),
     ((PAIR, flip('gt')), 'changes gt and not img'),
     ((FIXED, flip('img')), r"changes img and not gt.*or give it all of \['gt', 'img'\]"),
     ((FIXED, {'type': 'ModCrop', 'key': 'gt'}), 'ModCrop after'),
@@ -124,3 +124,18 @@ def test_a_run_ends_before_its_first_iteration(where, run_config):
     if where == 'val_dataloader':
         with pytest.raises(OptionError, match='Flip after CounterfactualDistortions'):
             runner(run_config).val()
+
+
+@pytest.mark.parametrize('sigma', [[5, 10, 15, 30], [20, 15, 10, 5], [5, 10]])
+def test_versions_are_those_of_the_models_confounders(sigma, crops, run_config):
+    """A loss would else be named after a confounder that it is not of."""
+    other = {**OURS, 'distortions': [{'type': 'GaussianNoise', 'sigma': sigma}]}
+    run_config['train_dataloader']['dataset']['pipeline'][-1:] = [other, PACK]
+    trained = runner(run_config)
+    trained.model.train_step = None
+    with pytest.raises(OptionError, match=r'CounterfactualDistortions\.distortions: GaussianNoise\(sigma=.*model\.'
+                                          r'distortions: the same, in the same order: GaussianNoise\(sigma=5\), '):
+        trained.train()
+    labels = [f'GaussianNoise(sigma={one})' for one in (5, 10, 15, 20)]
+    for steps in ((OURS, PACK), (other, {'type': 'PackInputs'}), ({**other, 'counterfactuals': False}, PACK)):
+        check_confounders(DATASETS.build(dataset(crops, *steps)), labels)

@@ -170,6 +170,33 @@ def test_images_from_0_to_1_are_refused(images, std):
         model.train_step(batch_of(images.astype('float32') / 255), wrapper)
 
 
+@pytest.mark.parametrize('variant', ['ps', 'erm', 'sf'])
+def test_pairs_of_which_one_image_is_from_0_to_1(variant, images):
+    """RescaleToZeroOne for img alone: a black query, or input of erm; sf makes nothing of img."""
+    model = build(dil={'variant': variant})
+    batch, wrapper = batch_of(images, img=images.astype('float32') / 255), recorded(model)[0]
+    if variant == 'sf':
+        model.train_step(batch, wrapper)
+        return
+    with pytest.raises(DataError, match='all values of img in the first batch are at most 1; expected 0 to 255'):
+        model.train_step(batch, wrapper)
+
+
+@pytest.mark.parametrize('kind', [ValueError, IndexError, ZeroDivisionError, AssertionError])
+def test_a_networks_own_error_for_sizes_is_translated(kind, images, monkeypatch):
+    model = build()
+    forward = type(model.generator).forward
+
+    def picky(self, x):
+        if any(side % 32 for side in x.shape[-2:]):
+            raise kind('bad size')
+        return forward(self, x)
+
+    monkeypatch.setattr(type(model.generator), 'forward', picky)
+    with pytest.raises(OptionError, match='gets patches of 16x16 pixels, but takes sides that are multiples of 32'):
+        model.train_step(batch_of(images), recorded(model)[0])
+
+
 def test_patches_smaller_than_gt_size_are_refused(images):
     model = build(dil={'variant': 'ps'}, gt_size=512)
     wrapper, _ = recorded(model)

@@ -123,6 +123,18 @@ def test_clipping_by_value_makes_no_number_of_an_infinity(images, spoil):
     assert same(state_of(model, wrapper), before)
 
 
+@pytest.mark.parametrize('asked', [True, False])
+def test_a_clipping_that_ends_runs_is_told_of(asked, monkeypatch, tmp_path):
+    said = []
+    monkeypatch.setattr('dil_plugin.mmagic.outer_step.say', lambda text, _: said.append(text))
+    model = build()
+    wrapper = OptimWrapper(torch.optim.SGD(model.generator.parameters(), lr=1.),
+                           clip_grad={'max_norm': 1., 'error_if_nonfinite': asked})
+    for _ in range(2):
+        model.prepare_training(wrapper, str(tmp_path))
+    assert [text.split(':')[0] for text in said] == ['optim_wrapper.clip_grad.error_if_nonfinite'] * asked
+
+
 def test_running_statistics_are_those_before_the_skipped_step(images, spoil):
     model = build(generator={'type': 'RunningStatistics'}, dil={'variant': 'ps'})
     wrapper = adam(model)
