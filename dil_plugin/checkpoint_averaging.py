@@ -65,7 +65,7 @@ def average_checkpoints(paths: Sequence[str | os.PathLike[str]], param_key: str 
         notes = read_notes(content, path)
         own = None if notes is None else notes.network_g
         if not first:
-            first, network, param_key, selection = state, own, key or None, selection_in_words(key, content)
+            first, network, param_key, selection = state, own, key or None, selection_in_words(key, {})
         _check_same(first, state, f'{path}', f'{paths[0]}')
         if own != network:
             raise DataError(f'{path}: is of {own}, {paths[0]} is of {network}; allowed: checkpoints of one network')

@@ -9,6 +9,7 @@ import functools
 import importlib
 import logging
 import os
+import re
 import sys
 import types
 from typing import Any
@@ -118,7 +119,7 @@ def _checked(parse_options: Any) -> Any:
 def _with_enough_epochs(create: Any) -> Any:
     """BasicSR's data loaders; a run ends with its last iteration, whatever has changed since it was interrupted.
 
-    BasicSR rounds the batches of an epoch up where the loader drops the rest.
+    BasicSR rounds the batches of an epoch up where the loader drops the rest. Its log has the true numbers.
     """
     if getattr(create, 'counts_whole_batches', False):
         return create
@@ -126,7 +127,8 @@ def _with_enough_epochs(create: Any) -> Any:
     @functools.wraps(create)
     def create_loaders(opt: dict[str, Any], logger: Any) -> Any:
         from dil_plugin.basicsr.data.draw_sampler import DrawSampler
-        train_loader, sampler, val_loaders, _, total_iters = create(opt, logger)
+        said: list[str] = []
+        train_loader, sampler, val_loaders, _, total_iters = create(opt, types.SimpleNamespace(info=said.append))
         batches = len(train_loader)
         if batches == 0:
             train_opt = opt['datasets']['train']
@@ -139,6 +141,9 @@ def _with_enough_epochs(create: Any) -> Any:
                            f'{DrawSampler.resumed["iter"]} already: nothing is left to train. The network is written '
                            'to net_g_latest.pth and validated; a larger total_iter goes on.')
         epochs = sampler.begin(train_loader.batch_size, total_iters)  # of all GPUs that this process has
+        for text in said:
+            text = re.sub(r'Require iter number per epoch: \d+', f'Require iter number per epoch: {batches}', text)
+            logger.info(re.sub(r'Total epochs: \d+', f'Total epochs: {epochs}', text))
         return train_loader, sampler, val_loaders, epochs, total_iters
 
     create_loaders.counts_whole_batches = True  # type: ignore[attr-defined]

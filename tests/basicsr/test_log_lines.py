@@ -111,3 +111,17 @@ def test_a_resumed_run_knows_the_norm_of_the_last_step(base, pipeline):
     assert before[0] == before[1]  # of iterations 2 and 3; there is none before
     state = torch.load(root / 'experiments/run/training_states/2.state', weights_only=True)
     assert float(state['dil']['outer']['norm']) == pytest.approx(before[0], rel=1e-4)
+
+
+def test_the_first_lines_say_how_long_an_epoch_is_and_what_is_validated(base, pipeline):
+    """Six images are one batch of four, and the rest is dropped; without an average nothing is said of one."""
+    base['datasets']['train']['dataset_enlarge_ratio'] = 1
+    for decay in (0.9, 0):
+        base['name'], base['train']['ema_decay'] = f'decay_{decay}', decay
+        base['train'].update(total_iter=2)
+        log, = (pipeline(base) / f'experiments/decay_{decay}').glob('train_*.log')
+        text = log.read_text()
+        assert 'Number of train images: 6' in text
+        assert 'Require iter number per epoch: 1\n' in text
+        assert 'Total epochs: 2; iters: 2.' in text
+        assert text.count('Validation, the best results too, is of the moving average of the weights') == bool(decay)

@@ -92,6 +92,27 @@ def test_another_scale_is_named_before_the_folder_is_made(base, pipeline, tmp_pa
     assert not (tmp_path / 'experiments').exists()
 
 
+def test_convolutions_without_padding(base, parsed):
+    """No scale can be set that would fit."""
+    ARCH_REGISTRY._obj_map.setdefault('CropsForTest', CropsForTest)
+    base['network_g'] = {'type': 'CropsForTest'}
+    with pytest.raises(OptionError, match='CropsForTest gives images of 0.875 times the side') as error:
+        parsed(base)
+    assert 'scale is 1; allowed: a network that gives 1 times the side (convolutions' in str(error.value)
+    assert 'scale: 0.875' not in str(error.value)
+
+
+class CropsForTest(nn.Module):
+    """A valid convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 3, 3)
+
+    def forward(self, x):
+        return self.body(x)
+
+
 @pytest.mark.parametrize(('output', 'kind'), [({'image': torch.zeros(1, 3, 16, 16)}, 'dict'), (None, 'NoneType')])
 def test_no_image(output, kind, base, parsed, monkeypatch):
     monkeypatch.setattr(LooksAtValuesForTest, 'forward', lambda *_: output)

@@ -37,6 +37,10 @@ def check_scale(opt: Mapping[str, Any], found: float) -> None:
     if found == scale:
         return
     name, block = opt['network_g']['type'], opt['network_g']
+    if found < 1 or found != int(found):
+        raise OptionError(f'network_g: {name} gives images of {found:g} times the side of its input, but scale is '
+                          f'{scale}; allowed: a network that gives {scale} times the side (convolutions without '
+                          'padding, as nn.Conv2d(…, padding=0), make images smaller)')
     option = next((one for one in _SCALE_OPTIONS if one in _parameters(block)), None)
     value = block.get(option, _parameters(block)[option].default) if option else None
     hint = f'; allowed: network_g.{option}: {scale} (it is {value} now)' if option else ''

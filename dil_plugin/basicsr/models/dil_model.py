@@ -129,6 +129,9 @@ class DILModel(DeployingModel, SpreadValidationModel):
         logger.info(f'DIL variant {self.dil.variant}; confounders: {", ".join(self.distortions.labels)}')
         self.deployed = build_deployed(self.opt, self.dil, self.distortions, self.loss, self.precision.dtype,
                                        self._prepared)
+        if self.ema_decay > 0:
+            logger.info('Validation, the best results too, is of the moving average of the weights (train.ema_decay), '
+                        'which is saved as params_ema; the weights themselves are saved as params.')
         if note := note_on_unregistered(self.net_g):
             logger.warning(note)
         for name in self.dil.unused():

@@ -10,7 +10,12 @@ from basicsr.utils import get_root_logger
 from dil_plugin.basicsr.data.draw_sampler import DrawSampler
 from dil_plugin.basicsr.models.checkpoint_files import CheckpointFiles
 from dil_plugin.basicsr.models.learning_rates import update_rates
-from dil_plugin.basicsr.resuming.changed_options import PROCESSES, changes, recorded_options
+from dil_plugin.basicsr.resuming.changed_options import (
+    PROCESSES,
+    changes,
+    changes_without_effect,
+    recorded_options,
+)
 from dil_plugin.basicsr.resuming.kept_checkpoints import remove_older
 from dil_plugin.basicsr.resuming.numbered_steps import seed_step
 from dil_plugin.basicsr.resuming.rank_agreement import RankAgreement
@@ -168,8 +173,9 @@ class ResumableModel(CheckpointFiles):
         before = {PROCESSES: str(saved.get('world_size', 1)), **saved.get('options', self._options)}
         differ = changes(before, self._options)
         if differ:
-            logger.warning(f'Options that differ from those of the interrupted run: {differ}. Optimisers and '
-                           'schedulers go on with what was saved: learning rates, betas, milestones.')
+            kept = (' Optimisers and schedulers go on with what was saved: learning rates, betas, milestones.'
+                    if changes_without_effect(before, self._options) else '')
+            logger.warning(f'Options that differ from those of the interrupted run: {differ}.{kept}')
         val = self.opt.get('val')
         if val is not None and self.iteration % val['val_freq'] == 0 and self._validation_sets():
             logger.info(f'The validation of iteration {self.iteration} is repeated: it came after the training state.')

@@ -6,6 +6,7 @@ from typing import Any
 _BLOCKS = ('scale', 'gt_usm', 'queue_size', 'distortions', 'network_g', 'train')
 _DATA = ('phase', 'seed', 'num_worker_per_gpu', 'prefetch_mode', 'num_prefetch_queue', 'pin_memory',
          'persistent_workers')
+_SAVED = ('train.optim_g.', 'train.scheduler.')
 _SHOWN = 12
 
 PROCESSES, IMAGES = 'processes', 'images of datasets.train'
@@ -32,10 +33,23 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
     What states of earlier versions do not say counts as it is now.
     """
-    before = {**{key: now[key] for key in _LATER if key in now}, **before}
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    before = _completed(before, now)
+    keys = _changed(before, now)
     told = [f'{key}: {before.get(key, "not given")} -> {now.get(key, "not given")}' for key in keys[:_SHOWN]]
     return '; '.join(told + ['…'] * (len(keys) > _SHOWN))
+
+
+def changes_without_effect(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether options differ that a resumed run takes from its training state: those of optimiser and schedule."""
+    return any(key.startswith(_SAVED) for key in _changed(_completed(before, now), now))
+
+
+def _completed(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    return {**{key: now[key] for key in _LATER if key in now}, **before}
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [key for key in {**before, **now} if before.get(key) != now.get(key)]
 
 
 def _flat(value: Any, key: str = '') -> Iterator[tuple[str, str]]:

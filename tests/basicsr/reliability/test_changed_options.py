@@ -1,13 +1,16 @@
 """A resumed run says what it is told differently."""
 
+import copy
+import logging
 from pathlib import Path
 
 import pytest
 import torch
+from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from dil_plugin.basicsr.resuming.changed_options import changes, recorded_options
+from dil_plugin.basicsr.resuming.changed_options import changes, changes_without_effect, recorded_options
 from dil_plugin.checkpoints import save_atomically
 from dil_plugin.errors import OptionError
 
@@ -136,3 +139,28 @@ def test_fewer_and_more_confounders_go_on(base, pipeline, dil, queue_size):
         base['distortions'] = [{'type': 'GaussianNoise', 'sigma': sigma}]
         root = pipeline(base, 'train', '--auto_resume')
     assert (root / f'experiments/run/training_states/{total}.state').is_file()
+
+
+@pytest.mark.parametrize(('key', 'kept'), [
+    ('train.warmup_iter', False), ('train.total_iter', False), ('train.optim_g.lr', True),
+    ('train.scheduler.milestones[0]', True)])
+def test_what_goes_on_as_saved_is_told_where_it_was_changed(key, kept):
+    assert changes_without_effect({key: '1'}, {key: '2'}) == kept
+    assert not changes_without_effect({key: '1'}, {key: '1'})
+    assert not changes_without_effect({}, {'train.optim_g.type': 'Adam'})  # states of earlier versions do not say it
+
+
+def test_a_resumed_run_says_so_of_those_alone(base, parsed, monkeypatch):
+    said = []
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'handle', lambda record: said.append(record.getMessage()))
+    model = build_model(parsed(base))
+    state = {'iter': 1, 'epoch': 0, 'optimizers': [model.optimizer_g.state_dict()],
+             'schedulers': [model.schedulers[0].state_dict()], 'dil': model.training_state()}
+    for option, value, kept in (('warmup_iter', 2, False), ('optim_g', {'type': 'Adam', 'lr': 0.5}, True)):
+        said.clear()
+        opt = copy.deepcopy(base)
+        opt['train'][option] = value
+        build_model(parsed(opt)).resume_training(copy.deepcopy(state))
+        line, = (text for text in said if text.startswith('Options that differ'))
+        assert f'train.{option}' in line
+        assert ('go on with what was saved' in line) == kept
