@@ -16,18 +16,16 @@ class UnknownOption(OptionError):
 
     Args:
         message: Names it.
-        block: Where it stands, as in ``train.dil``; '' is the top level.
         concerns: The full key of the option, and of those that may have been meant and then are missing.
     """
 
-    def __init__(self, message: str = '', block: str = '', concerns: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str = '', concerns: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.block = block
         self.concerns = concerns
 
 
 class MissingOption(UnknownOption):
-    """An option that is not there. The arguments are those of UnknownOption; ``block`` is the innermost that is."""
+    """An option that is not there. The arguments are those of UnknownOption."""
 
 
 class SeveralErrors(OptionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from dil_plugin.errors import DILError, MissingOption, SeveralErrors, UnknownOption
+from dil_plugin.errors import DILError, SeveralErrors, UnknownOption
 
 
 class Mistakes:
@@ -22,15 +22,14 @@ class Mistakes:
         mistakes.end()
 
     A mistake is told once: an error is dropped where an earlier check has found something wrong with the option that
-    it begins with, with one inside of it, or with the block around it. A missing option is not told where its block
-    has an unknown one, which may be it, misspelt. Once something is wrong, a check that cannot even be made (it
-    stumbles over what was found) says nothing.
+    it begins with, with one inside of it, or with the block around it. A missing option is not told where an unknown
+    one is like it, and may be it, misspelt. Once something is wrong, a check that cannot even be made (it stumbles
+    over what was found) says nothing.
     """
 
     def __init__(self) -> None:
         self.errors: list[DILError] = []
         self._concerns: list[str] = []
-        self._unknown_in: set[str] = set()
 
     def __enter__(self) -> None:
         """Begins a check."""
@@ -46,10 +45,7 @@ class Mistakes:
     def add(self, error: DILError) -> None:
         """Takes the error, or errors, of one check."""
         found = each(error)
-        self._unknown_in.update(one.block for one in found
-                                if isinstance(one, UnknownOption) and not isinstance(one, MissingOption))
-        told = [one for one in found if self.spare(*concerned(one)) and not self._may_be_misspelt(one)]
-        self.errors += dict.fromkeys(told)
+        self.errors += dict.fromkeys(one for one in found if self.spare(*concerned(one)))
         self._concerns += [key for one in found for key in concerned(one)]
 
     def spare(self, *keys: str) -> bool:
@@ -59,9 +55,6 @@ class Mistakes:
     def end(self) -> None:
         """Raises what was found: one error as it is, several as SeveralErrors."""
         raise_all(self.errors)
-
-    def _may_be_misspelt(self, error: DILError) -> bool:
-        return isinstance(error, MissingOption) and error.block in self._unknown_in
 
 
 def raise_all(errors: Iterable[DILError]) -> None:
@@ -83,7 +76,7 @@ def reworded(error: DILError, rewrite: Callable[[str], str]) -> DILError:
     if isinstance(error, SeveralErrors):
         return SeveralErrors(tuple(reworded(one, rewrite) for one in error.errors))
     if isinstance(error, UnknownOption):
-        return type(error)(rewrite(str(error)), error.block, error.concerns)
+        return type(error)(rewrite(str(error)), error.concerns)
     return type(error)(rewrite(str(error)))
 
 

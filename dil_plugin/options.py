@@ -106,7 +106,7 @@ def unknown_option(key: str, name: str, allowed: Iterable[str], places: Iterable
     concerns += [f'{place}.{name}' for place in places]
     concerns = [one.removeprefix(TOP_LEVEL).lstrip('.') for one in concerns]
     whose = f' of {of}' if of else ''
-    return UnknownOption(f"{key}: unknown option '{name}'{whose}; {rest}", key, tuple(concerns))
+    return UnknownOption(f"{key}: unknown option '{name}'{whose}; {rest}", tuple(concerns))
 
 
 def check_known(raw: Mapping[str, Any], cls: Any, key: str) -> None:
@@ -146,7 +146,7 @@ def _wrong(raw: Mapping[str, Any], hint: Any, key: str, whole: Mapping[str, Any]
             if field.required:
                 where = f' - at `${path}`' if path else ''
                 text = explain(f'Object missing required field `{name}`{where}', whole, cls, key)
-                yield MissingOption(text, f'{key}{path}', (f'{key}{place}'.lstrip('.'), ))
+                yield MissingOption(text, (f'{key}{place}'.lstrip('.'), ))
             continue
         found = list(_infinite(raw[name], f'{key}{place}'))
         if not found and isinstance(raw[name], Mapping):
@@ -235,11 +235,10 @@ def explain(message: str, raw: Any, cls: Any, key: str) -> str:
     if path.endswith('.type'):
         choices = [str(s.__struct_config__.tag) for s in _structs(parent)]
     allowed = f'; {nearest(str(value), choices)}allowed: {", ".join(choices)}' if choices else ''
-    yaml_hint = f' (YAML reads {value} as text: write !!float {value})' \
-        if isinstance(value, str) and _is_number(value) and not whole else ''
+    hint_on_yaml = '' if whole else yaml_hint(value)
     got = f'; got {value!r}' if path else ''
     meaning = _description(hint)
-    return f'{key}{path}: {what}{got}{allowed}{yaml_hint}' + (f' ({meaning})' if meaning and not choices else '')
+    return f'{key}{path}: {what}{got}{allowed}{hint_on_yaml}' + (f' ({meaning})' if meaning and not choices else '')
 
 
 def _field(hint: Any, raw: Any, name: str) -> Any:
@@ -262,9 +261,12 @@ def _description(hint: Any) -> str:
     return next((m.description for m in metas if isinstance(m, msgspec.Meta) and m.description), '')
 
 
-def _is_number(text: str) -> bool:
+def yaml_hint(value: Any) -> str:
+    """What to write for a number that YAML reads as text, as 1e-4; '' for what is none."""
+    if not isinstance(value, str):
+        return ''
     try:
-        float(text)
+        float(value)
     except ValueError:
-        return False
-    return True
+        return ''
+    return f' (YAML reads {value} as text: write !!float {value})'

@@ -100,15 +100,15 @@ def test_a_check_that_stumbles_says_nothing_once_something_is_wrong():
 
 def test_a_missing_option_may_be_an_unknown_one():
     mistakes = Mistakes()
-    mistakes.add(UnknownOption("a: unknown option 'x'", 'a', ('a.x', )))
-    mistakes.add(MissingOption('a.y: missing', 'a', ('a.y', )))
-    mistakes.add(MissingOption('b.y: missing', 'b', ('b.y', )))
-    assert [str(error) for error in mistakes.errors] == ["a: unknown option 'x'", 'b.y: missing']
+    mistakes.add(UnknownOption("a: unknown option 'x'", ('a.x', 'a.y')))
+    mistakes.add(MissingOption('a.y: missing', ('a.y', )))
+    mistakes.add(MissingOption('a.z: missing', ('a.z', )))
+    assert [str(error) for error in mistakes.errors] == ["a: unknown option 'x'", 'a.z: missing']
     assert not mistakes.spare('a.y')
 
 
 def test_other_words_keep_the_kinds():
-    errors = SeveralErrors((DataError('a: x'), MissingOption('b: y', 'b', ('b.y', ))))
+    errors = SeveralErrors((DataError('a: x'), MissingOption('b: y', ('b.y', ))))
     other = reworded(errors, lambda text: f'file: {text}')
     assert str(other) == 'file: a: x\nerror: file: b: y'
     assert [type(one) for one in each(other)] == [DataError, MissingOption]

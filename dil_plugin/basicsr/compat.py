@@ -5,6 +5,7 @@ would leave our options unchecked. Both may be called any number of times. Every
 gone around by our own subclasses.
 """
 
+import contextlib
 import functools
 import importlib
 import logging
@@ -67,6 +68,7 @@ def adapt_basicsr() -> None:
     train.train_pipeline = noting_signals(reporting_skipped(train.train_pipeline))
     prefetch_dataloader.PrefetchGenerator = RaisingPrefetchGenerator
     train.create_train_val_dataloader = _with_enough_epochs(train.create_train_val_dataloader)
+    options.set_random_seed = _seeding_where_it_can(options.set_random_seed)
     options.init_dist = dist_util.init_dist = _with_gloo(dist_util.init_dist)
     BaseModel.model_to_device = _on_cpu_too(BaseModel.model_to_device)
     SRModel.test = _on_bare_network(SRModel.test)
@@ -114,6 +116,20 @@ def _checked(parse_options: Any) -> Any:
 
     parse.checked_by_dil = True  # type: ignore[attr-defined]
     return parse
+
+
+def _seeding_where_it_can(set_random_seed: Any) -> Any:
+    """BasicSR's ``set_random_seed`` while it reads a YAML; a seed out of range is told with the other mistakes."""
+    if getattr(set_random_seed, 'leaves_others', False):
+        return set_random_seed
+
+    @functools.wraps(set_random_seed)
+    def seed(number: Any) -> None:
+        with contextlib.suppress(ValueError):
+            set_random_seed(number)
+
+    seed.leaves_others = True  # type: ignore[attr-defined]
+    return seed
 
 
 def _with_enough_epochs(create: Any) -> Any:

@@ -12,7 +12,7 @@ from dil_plugin.basicsr.checks.built_from import check_blocks_of_basicsr
 from dil_plugin.basicsr.checks.moving_average import warn_of_the_start
 from dil_plugin.basicsr.checks.network_check import check_network
 from dil_plugin.basicsr.checks.prefetching import complete_prefetching
-from dil_plugin.basicsr.checks.pretrained import check_pretrained, complete_from_checkpoint
+from dil_plugin.basicsr.checks.pretrained import check_pretrained, check_pretrained_file, complete_from_checkpoint
 from dil_plugin.basicsr.checks.required_options import MODEL, check_names, check_required, check_values
 from dil_plugin.basicsr.checks.step_options import check_step_options
 from dil_plugin.basicsr.data.basicsr_sets import (
@@ -21,6 +21,7 @@ from dil_plugin.basicsr.data.basicsr_sets import (
 )
 from dil_plugin.basicsr.data.checking_data import DATASET, PAIRED_DATASET, check_data
 from dil_plugin.basicsr.data.options import NO_OPTIONS, parse_dataset_options, refuse_options_of_others
+from dil_plugin.basicsr.data.paired_images import PAIRS
 from dil_plugin.basicsr.data.paired_options import parse_paired_options
 from dil_plugin.basicsr.resuming.training_states import DrawnSeed
 from dil_plugin.basicsr.yaml_options.checking import check_blocks, refuse_unknown_options
@@ -138,9 +139,9 @@ def _check_run(opt: Mapping[str, Any], dil: DILOptions | None, distortions: Dist
     if dil is not None and distortions is not None and mistakes.spare(*step):
         with mistakes:
             check_step_options(opt, dil, build_sampler(dil, distortions).erm_steps if dil.variant == 'erm' else 1)
-    if opt['is_train'] and mistakes.spare('val', 'datasets'):
+    for check in (check_kept_best, check_pretrained_file) if opt['is_train'] else ():
         with mistakes:
-            check_kept_best(opt)
+            check(opt)
     if mistakes.spare('network_g', 'custom_imports'):
         if mistakes.spare('scale', 'num_gpu', 'gt_size', 'datasets.train.gt_size'):
             with mistakes:
@@ -172,7 +173,7 @@ def parse_training_options(opt: Mapping[str, Any]) -> tuple[DILOptions, Distorti
 def _parse_dil(opt: Mapping[str, Any]) -> DILOptions:
     if 'dil' not in (opt.get('train') or {}):
         raise MissingOption('train.dil: the block is missing; model_type DILModel needs it, as in '
-                            'dil: {variant: sf, inner: {type: Adam, lr: 0.0001}}', 'train', ('train.dil', ))
+                            'dil: {variant: sf, inner: {type: Adam, lr: 0.0001}}', ('train.dil', ))
     return parse_dil_options(opt['train']['dil'])
 
 
@@ -181,10 +182,17 @@ def _parse_confounders(opt: Mapping[str, Any]) -> DistortionSet | PairedSets:
     if train.get('type') == PAIRED_DATASET:
         _, sets = parse_paired_options(train, 'datasets.train')
         return PairedSets(tuple(one.name for one in sets))
+    if opt.get('distortions') is None and train.get('type') in PAIRS and _variant(opt) == 'erm':
+        return PairedSets(('pairs', ))  # plain steps on what the data set gives
     if opt.get('distortions') is None:
         raise MissingOption('distortions: the block is missing; DILModel makes the counterfactuals from it, as in '
-                            '- {type: GaussianNoise, sigma: [5, 10, 15, 20]}', '', ('distortions', ))
+                            '- {type: GaussianNoise, sigma: [5, 10, 15, 20]}', ('distortions', ))
     return parse_distortions(opt['distortions'])
+
+
+def _variant(opt: Mapping[str, Any]) -> Any:
+    dil = opt['train'].get('dil') if isinstance(opt.get('train'), Mapping) else None
+    return dil.get('variant') if isinstance(dil, Mapping) else None
 
 
 def _check_use_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
@@ -193,7 +201,10 @@ def _check_use_of_pairs(opt: Mapping[str, Any], dil: DILOptions) -> None:
         if dil.variant == 'erm' and dil.erm_sampling == 'serial':
             raise OptionError('train.dil.erm_sampling: serial, but datasets.train is of type '
                               f'{train["type"]}, of whose pairs nobody knows the confounders; allowed: mixed')
-        effect = 'erm trains on the pairs: the distortions block has no effect' if dil.variant == 'erm' else \
+        if dil.variant == 'erm' and opt.get('distortions') is None:
+            return
+        effect = 'erm trains on the pairs: the distortions block gives no more than the default of erm_steps' \
+            if dil.variant == 'erm' else \
             f'{dil.variant} has no query batch: dataroot_lq has no effect (pf, ss and ps use it)'
         sys.stderr.write(f'Warning: datasets.train is of type {train["type"]}, and {effect}.\n')
 

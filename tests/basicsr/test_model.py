@@ -267,9 +267,33 @@ def test_data_set_of_pairs(base, crops, pipeline, parsed):
     base['train']['dil'] = VARIANTS['erm serial']
     with pytest.raises(OptionError, match='erm_sampling: serial, but datasets.train is of type PairedImageDataset'):
         parsed(base)
-    base['distortions'] = None
+    base['distortions'], base['train']['dil'] = None, VARIANTS['ps']
     with pytest.raises(OptionError, match='distortions: the block is missing'):
         parsed(base)
+
+
+def test_erm_on_pairs_needs_no_distortions(base, crops, pipeline, parsed, capfd):
+    """A step is that of the run with a confounder that it does not use, and the run goes on from its state."""
+    base['datasets']['train'].update(type='PairedImageDataset', dataroot_lq=str(crops))
+    base['distortions'] = [{'type': 'GaussianNoise', 'sigma': 15}]
+    with_block = weights(pipeline(copy.deepcopy(base | {'name': 'block', 'train': base['train'] | {
+        'dil': {'variant': 'erm'}}})) / 'experiments/block/models/net_g_4.pth')
+    assert 'erm trains on the pairs: the distortions block gives no more than' in capfd.readouterr().err
+    del base['distortions']
+    base['train']['dil'] = {'variant': 'erm'}
+    root = pipeline(base)
+    assert 'distortions' not in capfd.readouterr().err
+    whole = weights(root / 'experiments/run/models/net_g_4.pth')
+    assert whole.keys() == with_block.keys()
+    assert all(torch.equal(whole[name], with_block[name]) for name in whole)
+    assert 'confounders: pairs' in next((root / 'experiments/run').glob('train_*.log')).read_text()
+    (root / 'experiments/run/models/net_g_4.pth').unlink()
+    base['path']['resume_state'] = str(root / 'experiments/run/training_states/2.state')
+    pipeline(base)
+    again = weights(root / 'experiments/run/models/net_g_4.pth')
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    model = model_for(parsed, base, variant='erm')
+    assert len(model.sampler.sample(torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16))) == 1
 
 
 def test_plain_srmodel_takes_the_data_set(base, pipeline):

@@ -43,8 +43,15 @@ def complete_from_checkpoint(opt: dict[str, Any]) -> None:
         val['window_size'] = notes.window_size
 
 
+def check_pretrained_file(opt: Mapping[str, Any]) -> None:
+    """Raises DataError unless the checkpoint that a run begins with is there."""
+    path = opt['path'].get('pretrain_network_g')
+    if path is not None and not os.path.isfile(path):
+        raise DataError(f'{KEY}: {no_such(path)}')
+
+
 def check_pretrained(opt: Mapping[str, Any]) -> None:
-    """Raises DataError unless the checkpoint that a run begins with is whole and fits ``network_g``.
+    """Raises DataError unless the checkpoint that a run begins with, a file, is whole and fits ``network_g``.
 
     A run that goes on from a training state does not read it.
 
@@ -54,8 +61,6 @@ def check_pretrained(opt: Mapping[str, Any]) -> None:
     path = opt['path'].get('pretrain_network_g')
     if path is None:
         return
-    if not os.path.isfile(path):
-        raise DataError(f'{KEY}: {no_such(path)}')
     if opt['path'].get('resume_state') or opt['auto_resume'] and saved_iterations(opt['path']['training_states']):
         return
     network = built_to_look_at(opt['network_g'])

@@ -7,7 +7,7 @@ from dil_plugin.basicsr.checks.losses_and_metrics import check_losses_and_metric
 from dil_plugin.basicsr.yaml_options.relations import check_name, check_registered
 from dil_plugin.errors import MissingOption, OptionError
 from dil_plugin.mistakes import Mistakes, raise_all
-from dil_plugin.options import did_you_mean
+from dil_plugin.options import did_you_mean, yaml_hint
 
 MODEL = 'DILModel'
 
@@ -51,7 +51,7 @@ def _missing(opt: Mapping[str, Any], keys: Iterable[str]) -> Iterator[MissingOpt
         absent = next((n for n in range(1, len(names) + 1) if value_of(opt, '.'.join(names[:n])) is None), None)
         if absent is not None and (what := '.'.join(names[:absent])) not in said:
             said.add(what)
-            yield MissingOption(f'{key}: missing; BasicSR needs it', '.'.join(names[:absent - 1]), (what, ))
+            yield MissingOption(f'{key}: missing; BasicSR needs it', (what, ))
 
 
 def _wrong_at_the_top(opt: Mapping[str, Any], ours: bool) -> Iterator[OptionError]:
@@ -108,19 +108,18 @@ def _wrong_values(opt: Mapping[str, Any]) -> Iterator[OptionError]:
         for key in positive:
             value = value_of(opt, key)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float('inf'):
-                hint = f' (YAML reads {value} as text: write !!float {value})' if isinstance(value, str) else ''
-                yield _refused(key, value, f'{key}: expected a number > 0, got {value!r}{hint}')
+                yield _refused(key, value, 'a number > 0', yaml_hint(value))
             elif ours and key != 'train.optim_g.lr' and value != int(value):
                 yield OptionError(f'{key}: expected a whole number > 0 of iterations, got {value!r}')
         if ours and not any(value_of(opt, f'train.{name}') for name in ('pixel_opt', 'perceptual_opt')):
             yield MissingOption('train.pixel_opt: missing; give it, as in {type: L1Loss}, or train.perceptual_opt',
-                                'train', ('train.pixel_opt', ))
+                                ('train.pixel_opt', ))
     if not isinstance(opt.get('gt_usm') or False, bool):
         yield OptionError(f"gt_usm: expected true or false, got {opt['gt_usm']!r}")
     if opt.get('val') and not isinstance(opt['val'].get('save_img'), bool):
-        value = opt['val'].get('save_img')
-        yield _refused('val.save_img', value, f'val.save_img: expected true or false, got {value!r}')
+        yield _refused('val.save_img', opt['val'].get('save_img'), 'true or false')
 
 
-def _refused(key: str, value: Any, text: str) -> OptionError:
-    return OptionError(text) if value is not None else MissingOption(text, key.rpartition('.')[0], (key, ))
+def _refused(key: str, value: Any, expected: str, hint: str = '') -> OptionError:
+    return MissingOption(f'{key}: missing; expected {expected}', (key, )) if value is None else \
+        OptionError(f'{key}: expected {expected}, got {value!r}{hint}')

@@ -34,7 +34,7 @@ class TopLevel(Block, frozen=True, kw_only=True):
                            Meta(description='The confounders, entries of {type: NAME, DEGREE: VALUE}: '
                                 '[confounders.md](confounders.md). A list of values makes a confounder of each, draws: '
                                 'k takes a confounder k times. Default: required, but with a '
-                                'PairedConfounderDataset.')] = None
+                                'PairedConfounderDataset, and erm on pairs.')] = None
     gt_usm: Annotated[bool | None, Meta(description='Sharpen the training targets before they are distorted (unsharp '
                                         'masking, as Real-ESRNet).')] = False
     queue_size: Annotated[Size | None,

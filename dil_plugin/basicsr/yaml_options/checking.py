@@ -101,7 +101,10 @@ def check_blocks(opt: Mapping[str, Any], spare: Callable[..., bool]) -> None:
     for one in _blocks(opt):
         if isinstance(one.options, Mapping) and not (one.cls in (DatasetOptions, DILOptions) and spare(one.key)):
             with mistakes, _naming_the_top_level():
-                check_known(one.known(), one.cls, one.key)
+                known = one.known()
+                if one.key.startswith('datasets.') and not spare('scale'):
+                    known.pop('scale', None)  # BasicSR copies that of the top level
+                check_known(known, one.cls, one.key)
     mistakes.end()
 
 

@@ -23,7 +23,7 @@ def put(opt: Any, key: str, value: Any) -> None:
 
 BAD = [
     ('manual_sead', 1, ['top level', 'manual_sead', "did you mean 'manual_seed'"]),
-    ('manual_seed', -1, ['manual_seed: Seed must be between 0']),
+    ('manual_seed', -1, ['manual_seed: got -1', 'between 0 and 2**32 - 1']),
     ('network_g', 'RRDBNet', ['network_g.type', 'missing']),
     ('train/pixel_opt', 'L1Loss', ['train.pixel_opt', 'block', "'L1Loss'"]),
     ('find_unused_parameters', 'yes', ['find_unused_parameters', "'yes'"]),
@@ -201,7 +201,7 @@ def test_a_missing_checkpoint_before_anything_is_made(base, pipeline, tmp_path):
 ])
 def test_an_option_of_another_block_is_told_where_it_belongs(base, parsed, block, option, where):
     name, = option
-    base[block] = {**(base.get(block) or {'val_freq': 5}), **option}
+    base[block] = {**(base.get(block) or {'val_freq': 5, 'save_img': False}), **option}
     with pytest.raises(OptionError, match=rf"^{block}: unknown option '{name}'; it belongs to {where}$"):
         parsed(base)
 
