@@ -3,13 +3,20 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from dil_plugin.basicsr.checks.losses_and_metrics import check_losses_and_metrics
+from dil_plugin.basicsr.data.basicsr_sets import restores_images
+from dil_plugin.basicsr.yaml_options.blocks import Train
 from dil_plugin.basicsr.yaml_options.relations import check_name, check_registered
 from dil_plugin.errors import MissingOption, OptionError
 from dil_plugin.mistakes import Mistakes, raise_all
-from dil_plugin.options import did_you_mean, yaml_hint
+from dil_plugin.options import check_known, did_you_mean, yaml_hint
 
 MODEL = 'DILModel'
+
+_BLOCKS = ['train', 'val', 'logger', 'network_g']
+_OUR_BLOCKS = ['train.optim_g', 'train.scheduler']
 
 # What BasicSR's pipelines read of any model without asking whether it is there, and what DILModel needs besides.
 _PIPELINE = {
@@ -17,8 +24,13 @@ _PIPELINE = {
            'logger.print_freq', 'logger.save_checkpoint_freq'],
     False: ['val.save_img'],
 }
-_OURS = {True: ['network_g.type', 'train.optim_g.type', 'train.optim_g.lr', 'train.scheduler.type'],
-         False: ['network_g.type']}
+_THEIRS = ['network_g.type']
+"""What BasicSR's models of image restoration read besides; see ``check_blocks_of_basicsr``."""
+_OURS = {True: [*_THEIRS, 'train.optim_g.type', 'train.optim_g.lr', 'train.scheduler.type'], False: _THEIRS}
+_OF_TRAIN = {field.encode_name: field for field in msgspec.structs.fields(Train)}
+_COMPARED = msgspec.defstruct('Compared', [(name, _OF_TRAIN[name].type, _OF_TRAIN[name].default)
+                                           for name in ('ema_decay', 'warmup_iter')])
+"""Options of ``train`` that BasicSR compares with a number when the run is made, or in its first step."""
 
 
 def value_of(opt: Mapping[str, Any], key: str) -> Any:
@@ -39,7 +51,16 @@ def check_required(opt: Mapping[str, Any]) -> None:
     with mistakes:
         raise_all(_wrong_at_the_top(opt, ours))
     with mistakes:
-        raise_all(_missing(opt, _PIPELINE[training] + (_OURS[training] if ours else [])))
+        raise_all(OptionError(f'{key}: expected a block of options, got {value!r:.100}')
+                  for key in _BLOCKS + (_OUR_BLOCKS if ours else [])
+                  if (value := value_of(opt, key)) is not None and not isinstance(value, Mapping))
+    theirs = restores_images(opt)
+    with mistakes:
+        raise_all(_missing(opt, _PIPELINE[training] + (_OURS[training] if ours else _THEIRS if theirs else [])))
+    if training and theirs and isinstance(opt.get('train'), Mapping):
+        with mistakes:
+            check_known({name: opt['train'][name] for name in _OF_TRAIN.keys() & opt['train'].keys()
+                         if name in _COMPARED.__struct_fields__}, _COMPARED, 'train')
     mistakes.end()
 
 

@@ -39,7 +39,7 @@ def restores_images(opt: Mapping[str, Any]) -> bool:
     """Whether the model is BasicSR's SRModel, or one of BasicSR's that derive from it."""
     from basicsr.models.sr_model import SRModel
     from basicsr.utils.registry import MODEL_REGISTRY
-    model = _found(MODEL_REGISTRY, opt['model_type'])
+    model = _found(MODEL_REGISTRY, opt.get('model_type'))
     return _of_basicsr(model) and issubclass(model, SRModel)
 
 

@@ -128,6 +128,23 @@ def test_basicsrs_own_model(opt, parsed):
     assert len(told(opt, parsed)) == 5
 
 
+@pytest.mark.parametrize(('key', 'value', 'words'), [
+    ('val', [1], 'val: expected a block of options, got [1]'),
+    ('network_g', None, 'network_g.type: missing; BasicSR needs it'),
+    ('train/ema_decay', 'x', 'train.ema_decay: Expected a number'),
+    ('train/ema_decay', None, 'train.ema_decay: Expected a number'),
+    ('train/warmup_iter', 'x', 'train.warmup_iter: Expected a whole number'),
+    ('train/total_iter', '4k', "train.total_iter: expected a number > 0, got '4k'"),
+])
+def test_one_mistake_with_basicsrs_own_model(opt, parsed, key, value, words):
+    opt['model_type'] = 'SRModel'
+    del opt['train']['dil']
+    put(opt, key, value)
+    line, = told(opt, parsed)
+    assert line.startswith(words)
+    assert 'YAML reads' not in line
+
+
 def test_layout(opt, parsed):
     opt.update(train=[], val=3)
     with pytest.raises(OptionError) as error:

@@ -24,7 +24,10 @@ def put(opt: Any, key: str, value: Any) -> None:
 BAD = [
     ('manual_sead', 1, ['top level', 'manual_sead', "did you mean 'manual_seed'"]),
     ('manual_seed', -1, ['manual_seed: got -1', 'between 0 and 2**32 - 1']),
-    ('network_g', 'RRDBNet', ['network_g.type', 'missing']),
+    ('network_g', 'RRDBNet', ["network_g: expected a block of options, got 'RRDBNet'"]),
+    ('network_g', ['RRDBNet'], ["network_g: expected a block of options, got ['RRDBNet']"]),
+    ('train/optim_g', ['Adam'], ["train.optim_g: expected a block of options, got ['Adam']"]),
+    ('train/total_iter', '4k', ["train.total_iter: expected a number > 0, got '4k'"]),
     ('train/pixel_opt', 'L1Loss', ['train.pixel_opt', 'block', "'L1Loss'"]),
     ('find_unused_parameters', 'yes', ['find_unused_parameters', "'yes'"]),
     ('train/ema_decai', 0.9, ['train', 'ema_decai', "did you mean 'ema_decay'"]),
