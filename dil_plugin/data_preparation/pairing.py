@@ -1,6 +1,7 @@
 """Which images are pairs: how the name of an input is made of its target's, and which sizes fit each other."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 
 Size = tuple[int, int]
 
@@ -39,6 +40,21 @@ def fitting_template(inputs: Iterable[str], targets: Iterable[str], scale: int) 
         if not target and wanted and all(f'{name}{lq}' in there for name in wanted):
             return '{}' + lq
     return None
+
+
+def pairing_remedy(roots: Sequence[str], inputs: Iterable[str], targets: Iterable[str], scale: int) -> str:
+    """What to say behind an error of names that do not pair: the template that does it, or to part the folder.
+
+    Args:
+        roots: The folders of inputs and targets; of one for both ``{}`` would pair each image with itself.
+        inputs: Their names without file endings.
+        targets: Likewise.
+        scale: Target size divided by input size.
+    """
+    if os.path.realpath(roots[0]) == os.path.realpath(roots[1]):
+        return '; inputs and targets lie in one folder: allowed: a folder for each'
+    template = fitting_template(inputs, targets, scale)
+    return '' if template is None else f"; filename_tmpl: '{template}' pairs them"
 
 
 def shown_part(target: Size, lq: Size, scale: int) -> Size | None:

@@ -186,6 +186,16 @@ def test_a_damaged_image_is_named_when_it_is_read(opt, parsed, pairs, lmdb):
     dataset[(damaged[0] + 1) % 3]
 
 
+def test_one_folder_of_inputs_and_targets(opt, parsed, pairs):
+    """The template {} would pair each image with itself."""
+    for path in (pairs / 'LR').glob('*.png'):
+        path.rename(pairs / f'HR/{path.stem}x4.png')
+    opt['datasets']['val_1'].update(dataroot_lq=str(pairs / 'HR'), filename_tmpl='{}x4')
+    with pytest.raises(DILError, match=r"is not in lq_paths.*; inputs and targets lie in one folder: allowed: a folder "
+                                       r'for each$'):
+        parsed(opt)
+
+
 def test_names_that_another_template_pairs_are_said(opt, parsed, pairs):
     for path in sorted((pairs / 'LR').glob('*.png')):
         path.rename(path.with_name(f'{path.stem}x4.png'))

@@ -10,7 +10,7 @@ from dil_plugin.basicsr.data.basicsr_sets import check_basicsr_set
 from dil_plugin.basicsr.data.folders import image_files
 from dil_plugin.basicsr.data.image_list import HEADERS, image_size, text_lines
 from dil_plugin.basicsr.data.options import check_on_bad_image
-from dil_plugin.data_preparation.pairing import fitting_template
+from dil_plugin.data_preparation.pairing import pairing_remedy
 from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DataError, OptionError
 
@@ -89,8 +89,7 @@ def _files(key: str, dataset: Mapping[str, Any]) -> tuple[list[Sided], list[str]
             found = paired_paths_from_folder(roots, ['lq', 'gt'], template)
     except AssertionError as error:  # BasicSR's words: how many there are, or which one has no partner
         names = [[Path(path).stem for path in image_files(root, key, skip=True)] for root in roots]
-        fitting = fitting_template(*names, dataset.get('scale', 1))
-        remedy = '' if fitting is None else f"; filename_tmpl: '{fitting}' pairs them"
+        remedy = pairing_remedy(roots, *names, dataset.get('scale', 1))
         raise DataError(f'{key}: {error} (dataroot_lq {roots[0]}, dataroot_gt {roots[1]}, filename_tmpl '
                         f"'{template}'){remedy}") from None
     except (AttributeError, IndexError, KeyError, ValueError):

@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from dil_plugin.basicsr.data.folders import IMAGE_SUFFIXES, image_files, require_lmdb, require_records
 from dil_plugin.basicsr.data.image_list import HEADERS, image_size, no_folder
 from dil_plugin.basicsr.data.paired_options import PairedDatasetOptions, PairedSet
-from dil_plugin.data_preparation.pairing import fitting_template, shown_part
+from dil_plugin.data_preparation.pairing import pairing_remedy, shown_part
 from dil_plugin.data_preparation.storage import read_meta
 from dil_plugin.errors import DataError, OptionError
 from dil_plugin.missing_files import no_such
@@ -61,30 +62,26 @@ def _match(one: PairedSet, inputs: dict[str, str], targets: dict[str, str], chos
            scale: int) -> list[PairPaths]:
     before, after = (re.escape(part).replace(r'\*', '.+') for part in one.filename_tmpl.split('{}'))
     pattern = re.compile(f'{before}(?P<target>.+){after}')
+    remedy = partial(pairing_remedy, (one.lq_root, one.gt_root), inputs, targets, scale)
     pairs, used = [], set()
     for name, path in inputs.items():
         match = pattern.fullmatch(name)
         if match is None and one.meta_info_file is None:
             raise DataError(f"{one.key}.filename_tmpl: {path} is not of the form '{one.filename_tmpl}'"
-                            f'{_remedy(inputs, targets, scale)}')
+                            f'{remedy()}')
         target = match['target'] if match else ''
         if target in chosen:
             pairs.append(PairPaths(path, chosen[target]))
             used.add(target)
         elif target not in targets and one.meta_info_file is None:
             raise DataError(f"{one.key}: {path} has no partner: there is no image '{target}' in dataroot_gt "
-                            f'{one.gt_root}{_remedy(inputs, targets, scale)}')
+                            f'{one.gt_root}{remedy()}')
     missing = [name for name in chosen if name not in used]
     if missing and ('*' not in one.filename_tmpl or one.meta_info_file is not None):
         raise DataError(f"{one.key}: {chosen[missing[0]]} has no partner: there is no image "
                         f"'{one.filename_tmpl.replace('{}', missing[0])}' in dataroot_lq "
-                        f'{one.lq_root}{_remedy(inputs, targets, scale)}')
+                        f'{one.lq_root}{remedy()}')
     return pairs
-
-
-def _remedy(inputs: Iterable[str], targets: Iterable[str], scale: int) -> str:
-    template = fitting_template(inputs, targets, scale)
-    return '' if template is None else f"; filename_tmpl: '{template}' pairs them"
 
 
 def _chosen(one: PairedSet, targets: dict[str, str]) -> dict[str, str]:
