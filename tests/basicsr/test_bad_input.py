@@ -47,7 +47,7 @@ BAD_OPTIONS = [
     ('train/total_iter', 'ten', ['train.total_iter', 'ten', '> 0']),
     ('train/pixel_opt', None, ['train.pixel_opt', 'missing']),
     ('val', {'val_freq': 2}, ['val.save_img', 'true or false']),
-    ('val', {'save_img': False}, ['val.val_freq', 'None']),
+    ('val', {'save_img': False}, ['val.val_freq', 'missing']),
     ('network_g', None, ['network_g.type', 'missing']),
     ('datasets/train', None, ['-opt', 'not laid out']),
     ('distortions', [{'type': 'GaussianNoise'}], ['distortions[0]', "'sigma' is missing"]),
