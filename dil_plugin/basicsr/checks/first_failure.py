@@ -19,6 +19,8 @@ Method = TypeVar('Method', bound=Callable[..., Any])
 
 _NO_SECOND_DERIVATIVE = re.compile(r'derivative for \S+ is not implemented|double backward', re.IGNORECASE)
 _SECOND_ORDER = '; it has no second derivative: allowed: train.dil.hvp: finite_difference, or variant sf, pf or erm'
+_DETACHED = '; the loss does not depend on the parameters through autograd: is the output detached, made by NumPy or ' \
+            'under no_grad?'
 _OURS = ('basicsr.', 'dil_plugin.', 'torch.')
 
 
@@ -37,7 +39,8 @@ def in_one_line(what: str, network: nn.Module) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, DILError) or lacks_memory(error):
             raise
-        hint = _SECOND_ORDER if _NO_SECOND_DERIVATIVE.search(str(error)) else ''
+        hint = _SECOND_ORDER if _NO_SECOND_DERIVATIVE.search(str(error)) else \
+            _DETACHED if 'does not require grad' in str(error) else ''
         own = own_place(error) if type(network).__module__.startswith(_OURS) else None
         if own is not None:  # a loss of the user's own, say
             raise OptionError(f'{what} fails ({said(error, type(network))}, {own[0]} line {own[1]}){hint}') from error
