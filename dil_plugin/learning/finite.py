@@ -52,12 +52,22 @@ def average_where(averages: list[Tensor], current: list[Tensor], decay: float,
         decay: Weight of the old.
         where: A boolean scalar on their device; None: true.
     """
-    before = None if where is None else [average.clone() for average in averages]
-    torch._foreach_mul_(averages, decay)
-    torch._foreach_add_(averages, current, alpha=1 - decay)
-    if where is not None and before is not None:
-        for average, old in zip(averages, before, strict=True):
-            average.copy_(torch.where(where, average, old))
+    if where is not None and where.is_cuda:
+        average_on_device(averages, current, decay, where)
+    elif where is None or bool(where):
+        torch._foreach_mul_(averages, decay)
+        torch._foreach_add_(averages, current, alpha=1 - decay)
+
+
+@torch.no_grad()
+def average_on_device(averages: list[Tensor], current: list[Tensor], decay: float, where: Tensor) -> None:
+    """``average_where`` of which no host learns the decision; equal up to the rounding of one product.
+
+    The parameters are finite: a step whose gradient is not finite has left them as they were.
+    """
+    keep, take = (torch.where(where, share, other) for share, other in ((decay, 1.0), (1 - decay, 0.0)))
+    torch._foreach_mul_(averages, keep)
+    torch._foreach_add_(averages, torch._foreach_mul(current, take))
 
 
 def leave_out_where(optimizer: torch.optim.Optimizer, finite: Callable[[], Tensor]) -> None:

@@ -15,6 +15,7 @@ from dil_plugin.learning.divergence import growth
 from dil_plugin.learning.finite import (
     KeptBuffers,
     all_finite,
+    average_on_device,
     average_where,
     begin_momentum,
     keep_fused,
@@ -265,3 +266,13 @@ def test_an_average_follows_a_step_or_stays(taken: bool | None) -> None:
     expected = before if taken is False else [old.mul(0.99).add(new, alpha=1 - 0.99)
                                               for old, new in zip(before, current, strict=True)]
     assert all(map(torch.equal, averages, expected))
+
+
+@pytest.mark.parametrize('taken', [True, False])
+def test_an_average_on_a_device_is_that_of_the_host(taken: bool) -> None:
+    averages, current = ([torch.randn(3, 4), torch.randn(5, dtype=torch.float64)] for _ in range(2))
+    expected = [average.clone() for average in averages]
+    average_where(expected, current, 0.99, torch.tensor(taken))
+    average_on_device(averages, current, 0.99, torch.tensor(taken))
+    for found, wanted in zip(averages, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0 if not taken else 1e-6, atol=0 if not taken else 1e-7)

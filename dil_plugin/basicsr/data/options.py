@@ -126,13 +126,8 @@ def convert_dataset(raw: Mapping[str, Any], cls: type[Options], kind: str, key: 
     return convert(raw, cls, key)
 
 
-def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
-    """The typed options of a data set block.
-
-    Raises:
-        OptionError: An option is unknown or wrong, or ``gt_size`` is not a multiple of ``scale``.
-    """
-    options = convert_dataset(raw, DatasetOptions, 'DistortionAugmentedDataset', key)
+def loader_mistakes(options: LoaderOptions, key: str) -> Mistakes:
+    """What is wrong with the backend, ``on_bad_image`` or ``gt_size`` of a block of our data sets."""
     mistakes = Mistakes()
     with mistakes:
         check_backend(options.io_backend, f'{key}.io_backend')
@@ -140,6 +135,17 @@ def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
         check_on_bad_image(options.on_bad_image, options.phase, key)
     with mistakes:
         check_patch_size(options, key)
+    return mistakes
+
+
+def parse_dataset_options(raw: Mapping[str, Any], key: str) -> DatasetOptions:
+    """The typed options of a data set block.
+
+    Raises:
+        OptionError: An option is unknown or wrong, or ``gt_size`` is not a multiple of ``scale``.
+    """
+    options = convert_dataset(raw, DatasetOptions, 'DistortionAugmentedDataset', key)
+    mistakes = loader_mistakes(options, key)
     with mistakes:
         raise_all(_contradictions(options, key))
     mistakes.end()

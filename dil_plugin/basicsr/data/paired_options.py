@@ -11,12 +11,10 @@ from dil_plugin.basicsr.data.options import (
     LoaderOptions,
     Size,
     check_backend,
-    check_on_bad_image,
-    check_patch_size,
     convert_dataset,
+    loader_mistakes,
 )
 from dil_plugin.errors import OptionError
-from dil_plugin.mistakes import Mistakes
 from dil_plugin.options import convert, did_you_mean
 
 Order = Literal['lq_gt', 'gt_lq']
@@ -106,13 +104,7 @@ def parse_paired_options(raw: Mapping[str, Any], key: str) -> tuple[PairedDatase
         OptionError: An option is unknown, wrong or missing, a layout is unknown, or a name stands twice.
     """
     options = convert_dataset(raw, PairedDatasetOptions, 'PairedConfounderDataset', key)
-    mistakes = Mistakes()
-    with mistakes:
-        check_backend(options.io_backend, f'{key}.io_backend')
-    with mistakes:
-        check_on_bad_image(options.on_bad_image, options.phase, key)
-    with mistakes:
-        check_patch_size(options, key)
+    mistakes = loader_mistakes(options, key)
     sets = []
     for i, entry in enumerate(options.confounders):
         with mistakes:
