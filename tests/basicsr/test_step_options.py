@@ -97,7 +97,7 @@ def test_average_is_basicsrs(base, parsed, patches):
     opt = copy.deepcopy(base)
     opt['train'] |= {'dil': {'variant': 'sf'}, 'ema_decay': 0.9}
     ours, theirs = (build_model(parsed(opt)) for _ in range(2))
-    theirs.model_ema = BaseModel.model_ema.__get__(theirs)
+    theirs.model_ema = lambda decay, where: BaseModel.model_ema(theirs, decay)
     for model in (ours, theirs):
         gradients(model, patches, 3)
     average, expected = (dict(model.net_g_ema.named_parameters()) for model in (ours, theirs))

@@ -48,10 +48,13 @@ def test_many_unread_steps_take_no_memory(clock):
     assert watch.means()['outer'] == 0.5
 
 
-@pytest.mark.parametrize(('variant', 'inner', 'outer'), [('sf', 5, 0), ('pf', 5, 1), ('ss', 5, 5), ('ps', 5, 1),
+@pytest.mark.parametrize(('variant', 'inner', 'outer'), [('sf', 5, 0), ('pf', 5, 1), ('ss', 5, 10), ('ps', 5, 6),
                                                          ('erm', 0, 5)])
 def test_log_tells_where_the_time_goes(base, parsed, monkeypatch, clock, variant, inner, outer):
-    """Seconds that pass in losses of inner and outer steps, and in distortions, come back in their parts."""
+    """Seconds that pass in losses of inner and outer steps, and in distortions, come back in their parts.
+
+    Each of the five products of the second order is a difference with one more gradient, in the outer part.
+    """
 
     def lasting(function, seconds):
         def slow(*args, **kwargs):

@@ -106,8 +106,8 @@ def two_outputs(base, tmp_path):
         def forward(self, x):
             return [self.weight * x, x]
 
-    ARCH_REGISTRY._obj_map.setdefault('TwoOutputsForTest', TwoOutputs)
-    base['network_g'] = {'type': 'TwoOutputsForTest'}
+    ARCH_REGISTRY._obj_map.setdefault('ScaledAndItselfForTest', TwoOutputs)
+    base['network_g'] = {'type': 'ScaledAndItselfForTest'}
     notes = {'network_g': base['network_g'], 'outputs': 'first', 'window_size': 12}
     torch.save({'params': TwoOutputs().state_dict(), 'dil_plugin': notes}, tmp_path / 'two.pth')
     return tmp_path / 'two.pth'

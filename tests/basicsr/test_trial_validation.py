@@ -191,13 +191,13 @@ def test_a_training_state_that_cannot_be_loaded_is_found(validated, checked, mon
 
 
 @pytest.fixture
-def ended(validated, parsed, capsys, tmp_path):
+def ended(validated, parsed, capsys, tmp_path, monkeypatch):
     """How a run ends whose third training image makes the network fail: status, standard error, log."""
 
     def run(fails):
         model = build_model(parsed(validated))
         log = logging.FileHandler(tmp_path / 'train.log')
-        logging.getLogger('basicsr').addHandler(log)
+        monkeypatch.setattr(logging.getLogger('basicsr'), 'handlers', [log])  # without those of earlier runs
 
         def pipeline(_):
             fails(model)
@@ -206,7 +206,6 @@ def ended(validated, parsed, capsys, tmp_path):
             with pytest.raises(SystemExit) as end:
                 launch.run(pipeline, '')
         finally:
-            logging.getLogger('basicsr').removeHandler(log)
             log.close()
         return end.value.code, capsys.readouterr().err, (tmp_path / 'train.log').read_text()
 
