@@ -301,7 +301,6 @@ MISTAKES = {
     'distortions: []': ['[0].distortions', 'length >= 1', '[]'],
     'distortions: ~': ['[0].distortions', 'None'],
     'distortions: {type: GaussianNoise, sigma: 5}': ['[0].distortions', 'a list'],
-    'steps: []': ['[0]', "'steps'", 'allowed: distortions'],
     f'distortion: [{NOISE}]': ['[0]', "'distortion'", "did you mean 'distortions'?"],
     f'distortions: [{NOISE}], sigma: 5': ['[0]', "'sigma'"],
     'distortions: [GaussianNoise]': ['[0].distortions[0]', 'expected a block with type', "'GaussianNoise'"],
@@ -326,6 +325,17 @@ MISTAKES = {
 @pytest.mark.parametrize('options', list(MISTAKES))
 def test_mistake_is_named(kind: str, options: str) -> None:
     check_message(f'- {{type: {kind}, {options}}}', MISTAKES[options])
+
+
+@pytest.mark.parametrize('kind', BOTH)
+def test_an_unknown_option_and_the_missing_one_are_both_named(kind: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse(f'- {{type: {kind}, steps: []}}')
+    unknown, missing = str(caught.value).splitlines()
+    assert unknown.startswith('distortions[0]')
+    assert "'steps'" in unknown
+    assert 'allowed: distortions' in unknown
+    assert missing == "error: distortions[0]: option 'distortions' is missing"
 
 
 TWO = f'distortions: [{NOISE}, {{type: GaussianBlur, sigma: [1, 2]}}]'
