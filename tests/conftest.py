@@ -1,6 +1,7 @@
 """One thread: the networks are too small to share out, and sums stay in one order. Real images, where they are."""
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,15 @@ import torch
 torch.set_num_threads(1)
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
+
+
+@pytest.fixture(autouse=True)
+def _no_log_to_closed_streams() -> None:
+    """BasicSR's log forgets streams of earlier tests: Python would say in this one's standard error that they are gone.
+    """
+    logger = logging.getLogger('basicsr')
+    logger.handlers[:] = [handler for handler in logger.handlers
+                          if not getattr(getattr(handler, 'stream', None), 'closed', False)]
 
 
 @pytest.fixture(scope='module')
