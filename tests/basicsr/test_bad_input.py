@@ -188,13 +188,13 @@ def test_all_parameters_frozen(base, parsed):
     from torch import nn
 
     @ARCH_REGISTRY.register()
-    class FrozenForTest(nn.Conv2d):
+    class AllFrozenForTest(nn.Conv2d):
 
         def __init__(self):
             super().__init__(3, 3, 1)
             self.requires_grad_(False)
 
-    base['network_g'] = {'type': 'FrozenForTest'}
+    base['network_g'] = {'type': 'AllFrozenForTest'}
     with pytest.raises(OptionError, match='network_g: all parameters are frozen'):
         build_model(parsed(base))
 

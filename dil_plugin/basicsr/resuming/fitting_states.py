@@ -25,7 +25,7 @@ def check_fitting(opt: Mapping[str, Any], state: Mapping[str, Any], path: str) -
         state: The training state.
         path: Its file, for messages.
     """
-    train = opt['train']
+    train = opt.get('train') or {}
     groups = state['optimizers'][0]['param_groups'] if state['optimizers'] else []
     schedule = state['schedulers'][0] if state['schedulers'] else {}
     _same_kind(path, 'optim_g', train, _OPTIMIZERS, groups[0] if groups else {}, 'an optimiser')
