@@ -126,7 +126,8 @@ def test_a_loss_of_ones_own_trains(base, parsed):
 
 @pytest.mark.parametrize(('metric', 'words'), [
     ({'type': 'calculate_psnr_pt', 'crop_border': 0}, ['val.metrics.m.type: calculate_psnr_pt', 'calculate_psnr',
-                                                       'allowed: calculate_niqe, calculate_psnr, calculate_ssim, ', 'own_metric_for_test']),
+                                                       'allowed: calculate_niqe, calculate_psnr, calculate_ssim, ',
+                                                       'own_metric_for_test']),
     ({'type': 'calculate_ssim_pt', 'crop_border': 0}, ["did you mean 'calculate_ssim'"]),
     ({'type': 'psnr'}, ["unknown name 'psnr'", 'allowed: calculate_niqe, calculate_psnr']),
     ({'type': 'own_metric_for_test'}, ['val.metrics.m', "'shift' is missing"]),

@@ -282,7 +282,7 @@ def test_erm_on_pairs_needs_no_distortions(base, crops, pipeline, parsed, capfd)
     del base['distortions']
     base['train']['dil'] = {'variant': 'erm'}
     root = pipeline(base)
-    assert 'distortions' not in capfd.readouterr().err
+    assert 'distortions block' not in capfd.readouterr().err
     whole = weights(root / 'experiments/run/models/net_g_4.pth')
     assert whole.keys() == with_block.keys()
     assert all(torch.equal(whole[name], with_block[name]) for name in whole)
